@@ -1,0 +1,124 @@
+"""Hugging Face folders: `config.json`, `model.safetensors`, `preprocessor_config.json`; read strictly, written whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.errors import SpeechFTError
+from speechft.files import read_json, whole_folder
+
+WEIGHTS = "model.safetensors"
+_PREFIXES = ("hubert.", "wav2vec2.", "wavlm.")
+_HEADS = (
+    "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.", "label_embs_concat",
+)  # fmt: skip
+
+
+@dataclass
+class Checkpoint:
+    """An upstream's weights and what must travel with them.
+
+    Attributes:
+        config: the content of `config.json`.
+        preprocessor: the content of `preprocessor_config.json` ({} when the folder has none).
+        state: canonical names -> tensors, types as stored.
+        dropped: names of task heads that were in the file and are no part of an upstream.
+    """
+
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    state: dict[str, Tensor]
+    dropped: list[str] = field(default_factory=list)
+
+
+def canonical_name(name: str) -> str:
+    """A tensor's name without the wrapper's prefix and with today's spelling of weight norm."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    name = name.replace("pos_conv_embed.conv.weight_g", "pos_conv_embed.conv.parametrizations.weight.original0")
+    return name.replace("pos_conv_embed.conv.weight_v", "pos_conv_embed.conv.parametrizations.weight.original1")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a `.safetensors` file, or a `.bin` one without unpickling anything but tensors.
+
+    Raises:
+        SpeechFTError: missing, truncated, or no such file at all.
+    """
+    if not path.is_file():
+        raise SpeechFTError(f"{path} is missing", "the folder is incomplete; copy or convert the checkpoint again")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader has its own exception for a damaged file
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpeechFTError(
+            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
+        ) from error
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise SpeechFTError(f"{path} holds more than tensors", "convert it to a Hugging Face folder first")
+    return dict(loaded)
+
+
+def read_folder(folder: str | Path) -> Checkpoint:
+    """Read a Hugging Face folder.
+
+    Raises:
+        SpeechFTError: the folder, `config.json` or the weights are missing or damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SpeechFTError(f"{folder} is no folder", "give a folder with config.json and model.safetensors")
+    config = read_json(folder / "config.json")
+    preprocessor_file = folder / "preprocessor_config.json"
+    preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
+    weights = folder / WEIGHTS
+    if not weights.is_file() and (folder / "pytorch_model.bin").is_file():
+        weights = folder / "pytorch_model.bin"
+    state, dropped = {}, []
+    for name, tensor in read_tensors(weights).items():
+        canonical = canonical_name(name)
+        if canonical.startswith(_HEADS):
+            dropped.append(name)
+        else:
+            state[canonical] = tensor
+    return Checkpoint(config, preprocessor, state, dropped)
+
+
+def write_folder(
+    folder: str | Path, checkpoint: Checkpoint, extra_files: Mapping[str, str] | None = None, half: bool = False
+) -> Path:
+    """Write a Hugging Face folder, whole.
+
+    Args:
+        folder: where; an old one is replaced in one step.
+        checkpoint: what.
+        extra_files: name -> text (`README.md`, `merge.json`).
+        half: store floating-point tensors as float16.
+    """
+    from safetensors.torch import save_file
+
+    state = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in checkpoint.state.items()
+    }
+    with whole_folder(folder) as temporary:
+        save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+        texts = {
+            "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
+            "preprocessor_config.json": json.dumps(checkpoint.preprocessor, indent=2, sort_keys=True) + "\n",
+            **(extra_files or {}),
+        }
+        for name, text in texts.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+    return Path(folder)

@@ -1,0 +1,35 @@
+"""What goes wrong, said in one line: WHAT happened and HOW TO MEND IT.
+
+The command line prints an error as ``speechft: error: WHAT; HOW TO MEND IT`` and leaves with the error's exit code.
+"""
+
+from __future__ import annotations
+
+
+class SpeechFTError(Exception):
+    """Something failed while working; the command leaves with exit code 1.
+
+    Args:
+        what: what happened, in the user's words, naming the file or the value.
+        mend: what the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        self.what = " ".join(str(what).split())
+        self.mend = " ".join(str(mend).split())
+        super().__init__(f"{self.what}; {self.mend}" if self.mend else self.what)
+
+
+class UsageError(SpeechFTError):
+    """The command was typed wrongly (an unknown override, a value out of range); exit code 2."""
+
+    exit_code = 2
+
+
+class MissingExtraError(SpeechFTError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, needed_for: str) -> None:
+        super().__init__(f"{needed_for} needs {package}, which is not installed", f"pip install 'speechft[{extra}]'")

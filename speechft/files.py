@@ -1,0 +1,156 @@
+"""Files written whole, hashes, and the two places speechft writes to: a run's folder and the cache.
+
+Every file and folder appears under its final name only when it is complete: it is written beside its place under a
+temporary name, flushed to the disk, and renamed. A crash or a full disk leaves either the old content or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechFTError
+
+_TEMPORARY = ".partial-"
+
+
+def cache_dir() -> Path:
+    """The cache folder: ``$SPEECHFT_CACHE``, or ``~/.cache/speechft``."""
+    root = os.environ.get("SPEECHFT_CACHE")
+    return Path(root).expanduser().resolve() if root else Path.home() / ".cache" / "speechft"
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
+
+
+def is_partial(path: Path) -> bool:
+    """Whether this is a temporary left behind by an interrupted write."""
+    return path.name.startswith(_TEMPORARY)
+
+
+def remove_partials(folder: Path) -> None:
+    """Clear what interrupted writes left in a folder. Only for folders that one process writes to."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpeechFTError(
+                f"the disk is full while writing {path}", "free some space and run the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise SpeechFTError(f"{path} cannot be written", "choose another folder with --out") from error
+        raise
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; on success it becomes ``path``, on any error it is removed.
+
+    Raises:
+        SpeechFTError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = _partial(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder; on success it becomes ``path`` (replacing an old one), on any error it is removed.
+
+    Raises:
+        SpeechFTError: the disk is full or the parent folder cannot be written.
+    """
+    path = Path(path)
+    temporary = _partial(path)
+    with _explained(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            old = None
+            if path.exists():
+                old = _partial(path)
+                os.replace(path, old)
+            os.replace(temporary, path)
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
+        finally:
+            if temporary.exists():
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file whole (UTF-8)."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write a JSON file whole, indented, with a newline at its end."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        SpeechFTError: missing, or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpeechFTError(f"{path} is missing", "check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpeechFTError(f"{path} is not valid JSON ({error})", "the file is damaged; make it again") from error
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,100 @@
+"""A run's folder: where everything of one run is, and which run is the latest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from speechft.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run and the names in it."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def pretrained(self) -> Path:
+        return self.folder / "pretrained.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def finetuned(self) -> Path:
+        return self.folder / "finetuned"
+
+    @property
+    def merged(self) -> Path:
+        return self.folder / "merged"
+
+    @property
+    def superb(self) -> Path:
+        return self.folder / "superb"
+
+    @property
+    def finished(self) -> bool:
+        """Whether stage 1 has written its result."""
+        return (self.finetuned / "model.safetensors").is_file()
+
+    def merged_models(self) -> list[Path]:
+        """The folders that stage 2 wrote, sorted by name."""
+        return sorted(path.parent for path in self.merged.glob("*/model.safetensors") if not path.parent.name.startswith("."))
+
+
+def runs_root() -> Path:
+    """`runs/` in the present folder, or `$SPEECHFT_RUNS`."""
+    return Path(os.environ.get("SPEECHFT_RUNS", "runs")).expanduser().resolve()
+
+
+def choose_folder(out: str | None, name: str) -> Path:
+    """The folder of a new run: `out`, or a dated name under `runs/`."""
+    if out:
+        return Path(out).expanduser().resolve()
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return runs_root() / f"{name}-{stamp}"
+
+
+def set_latest(folder: Path) -> None:
+    """Point `runs/latest` at a run, when the run lives under `runs/`; otherwise write down its path there."""
+    root = runs_root()
+    root.mkdir(parents=True, exist_ok=True)
+    link, temporary = root / "latest", root / f".latest-{os.getpid()}"
+    target = os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's."""
+    return (path / "config.yaml").is_file() and (path / "pretrained.json").is_file()
+
+
+def find_run(path: str | Path | None) -> Run:
+    """The run at a path, or the latest one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path is None:
+        latest = runs_root() / "latest"
+        if not latest.exists():
+            raise UsageError(f"there is no latest run in {runs_root()}", "name a run, or train first: speechft train")
+        path = latest
+    folder = Path(path).expanduser().resolve()
+    if not is_run(folder):
+        raise UsageError(f"{path} is no run's folder", "a run has config.yaml and pretrained.json; see speechft train")
+    return Run(folder)

@@ -1,0 +1,111 @@
+"""Building what `--engine fast` trains, in the order in which s3prl's `Runner` builds it.
+
+The order matters: with equal seeds both engines draw the same initial head.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.files import sha256_json
+from speechft.superb import state as saved
+from speechft.superb.bridge import HUB_NAME, Bridge
+from speechft.superb.extract import data_identity, extract, plan
+from speechft.superb.fast import FastRun, FeatureSplit
+from speechft.superb.records import seed_all
+from speechft.superb.reference import namespace
+from speechft.superb.store import FeatureStore, Key, Layout, check_budget
+from speechft.superb.tasks.base import SPLITS, Split, Task
+from speechft.upstreams.base import Upstream
+
+Bar = Callable[[str], Callable[[int, int], None]]
+"""Label -> a function called with how much is done and how much there is."""
+
+
+def no_bar(label: str) -> Callable[[int, int], None]:
+    """A `Bar` that shows nothing."""
+    del label
+    return lambda done, total: None
+
+
+def build_modules(
+    task: Task, config: Mapping[str, Any], upstream: Upstream, expdir: Path, seed: int, device: torch.device
+) -> tuple[Any, Any]:
+    """s3prl's `Featurizer` and the task's `DownstreamExpert` as `Runner.__init__` makes them after seeding."""
+    from s3prl.upstream.interfaces import Featurizer
+
+    expdir.mkdir(parents=True, exist_ok=True)
+    seed_all(seed)
+    args = namespace(task, HUB_NAME, expdir, seed, str(device), None)
+    featurizer = Featurizer(
+        upstream=Bridge(upstream.to(device).eval()), feature_selection="hidden_states", upstream_device=str(device)
+    ).to(device)
+    module = import_module(f"s3prl.downstream.{task.folder}.expert")
+    expert = module.DownstreamExpert(
+        upstream_dim=featurizer.output_dim,
+        upstream_rate=featurizer.downsample_rate,
+        **copy.deepcopy(dict(config)),
+        **vars(args),
+    ).to(device)
+    task.settle(expert)
+    return featurizer, expert
+
+
+def plan_splits(
+    task: Task, expert: Any, upstream: Upstream, settings: Mapping[str, Any], data: Mapping[str, Any], dtype: str
+) -> dict[str, tuple[Split, Key, Layout]]:
+    """Items, store key and size of each split."""
+    plans = {}
+    for name in SPLITS:
+        split = task.split(expert, name, int(settings["crops"]))
+        identity = data_identity(task, split, settings, data)
+        plans[name] = (split, *plan(task, split, upstream, identity, dtype))
+    return plans
+
+
+def assemble(
+    task: Task,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    upstream: Upstream,
+    store: FeatureStore,
+    expdir: Path,
+    *,
+    seed: int,
+    device: torch.device,
+    frames_dtype: str,
+    batch_seconds: float,
+    budget_gb: float,
+    bar: Bar = no_bar,
+    say: Callable[[str], None] = lambda text: None,
+) -> FastRun:
+    """Everything up to the first step: modules, items, features. The random generators end as after `Runner.__init__`.
+
+    Raises:
+        SpeechFTError: over budget, unreadable files, a full disk.
+    """
+    config = task.config(settings, data, expdir)
+    featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
+    after_init = saved.random_state()
+    plans = plan_splits(task, expert, upstream, settings, data, frames_dtype)
+    sets = {key.digest: (key, layout) for _, key, layout in plans.values()}.values()
+    total = sum(layout.total_bytes(key) for key, layout in sets)
+    missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
+    check_budget(store.root, total, missing, budget_gb, task.name)
+    splits = {}
+    for name, (split, key, layout) in plans.items():
+        features = extract(
+            task, expert, split, upstream, store, key, layout, device, batch_seconds,
+            bar(f"{task.name} features {name}"), say,
+        )  # fmt: skip
+        splits[name] = FeatureSplit(task, expert, split, features, device)
+    saved.set_random_state(after_init)
+    run = FastRun(task, config, featurizer, expert, splits, seed, device, progress=bar(f"{task.name} head"))
+    run.data = sha256_json([key.data for _, key, _ in plans.values()])
+    return run

@@ -1,0 +1,206 @@
+"""SUPERB scores for upstreams: `evaluate(["hubert_base"], ["sid"], out="superb", cfg=compose([...]))`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.errors import SpeechFTError
+from speechft.files import read_json, sha256_json, write_json, write_text
+from speechft.superb.progress import Progress
+from speechft.superb.settings import Settings, compose
+from speechft.superb.sources import named
+from speechft.superb.tasks import get_task
+
+if TYPE_CHECKING:
+    from speechft.superb.fast import Outcome
+    from speechft.superb.tasks.base import Task
+    from speechft.upstreams.base import Upstream
+
+
+def evaluate(
+    upstreams: Sequence[Any],
+    tasks: Sequence[str] | None = None,
+    engine: str | None = None,
+    out: str | Path | None = None,
+    cfg: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Score every upstream on every task.
+
+    Args:
+        upstreams: names, folders, runs, or loaded `Upstream`s.
+        tasks, engine, out: as in `cfg`, which they overrule.
+        cfg: a composed `configs/eval.yaml` (`settings.compose`); None takes it as it is.
+        progress: where to tell what happens; stderr unless given.
+
+    Returns:
+        The content of each `OUT/MODEL/TASK.json`, in the order of upstreams, then tasks. Accuracies and error rates are
+        fractions, as s3prl's experts give them.
+
+    Raises:
+        UsageError: an unknown task, engine or upstream, a value out of range.
+        SpeechFTError: missing files (all named before anything is computed), a full disk, a loss that is NaN.
+    """
+    given = {"tasks": list(tasks) if tasks else None, "engine": engine, "out": str(out) if out else None}
+    merged = {**(cfg if cfg is not None else compose()), **{k: v for k, v in given.items() if v is not None}}
+    settings = Settings.read(merged)
+    progress = progress or Progress()
+    chosen = [get_task(name) for name in settings.tasks]
+    for task in chosen:
+        task.check(settings.data, settings.superb[task.name])
+    return [
+        _evaluate_one(upstream, name, task, settings, progress)
+        for name, upstream in _loaded(named(upstreams))
+        for task in chosen
+    ]
+
+
+def _loaded(sources: list[tuple[str, Any]]) -> Any:
+    from speechft.upstreams.load import load_upstream
+
+    for name, source in sources:  # one at a time in memory
+        yield name, load_upstream(source) if isinstance(source, (str, Path)) else source
+
+
+def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:
+    result_file = settings.out / name / f"{task.name}.json"
+    fingerprint = settings.fingerprint(task, upstream.identity.key)
+    finished = _finished(result_file, fingerprint)
+    if finished is not None:
+        progress.say(f"{name} {task.name}: finished before, taken from {result_file}")
+        return finished
+    work = settings.out / name / ".work" / f"{task.name}-{settings.engine}"
+    _claim(work, fingerprint)
+    began = time.monotonic()
+    outcome, data_hash = _guarded(upstream, task, settings, work, fingerprint, progress)
+    result = {
+        "task": task.name,
+        "upstream": upstream.identity.as_dict(),
+        "engine": settings.engine,
+        "metrics": {key: value for key, value in outcome.metrics.items() if key != "loss"},
+        "metric": task.metric,
+        "higher_better": task.higher_better,
+        "lr": float(settings.superb[task.name]["lr"]),
+        "steps": outcome.steps,
+        "seed": settings.seed,
+        "seconds": round(time.monotonic() - began, 3),
+        "versions": {package: version(package) for package in ("speechft", "s3prl", "torch", "transformers")},
+        "dev": outcome.dev,
+        "loss": outcome.metrics.get("loss"),
+        "layer_weights": outcome.weights,
+        "data": data_hash,
+        "settings": dict(settings.superb[task.name]),
+        "fingerprint": fingerprint,
+    }
+    lines = task.utterances(outcome.records)
+    result["test_utterances"] = len(lines)
+    utterances = settings.out / name / f"{task.name}.utterances.jsonl"
+    write_text(utterances, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_json(result_file, result)
+    (work / "state.pt").unlink(missing_ok=True)
+    score = outcome.metrics.get(task.metric, float("nan"))
+    progress.say(f"{name} {task.name}: {task.metric} {score:.4f} in {result['seconds']:.0f} s, {result_file}")
+    return result
+
+
+def _finished(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        result = read_json(path)
+    except SpeechFTError:
+        return None  # damaged: computed again and replaced
+    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+
+
+def _claim(work: Path, fingerprint: str) -> None:
+    """Keep an interrupted evaluation's folder only if it was the same evaluation."""
+    note = work / "fingerprint.json"
+    if note.is_file() and note.read_text(encoding="utf-8").strip() == json.dumps(fingerprint):
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    write_json(note, fingerprint)
+
+
+def _guarded(
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
+) -> tuple[Outcome, str]:
+    """Run with s3prl silenced; what it raises becomes one line, with its traceback in the log."""
+    import torch
+
+    from speechft.superb import compat
+    from speechft.superb.quiet import quiet
+
+    log = work / "s3prl.log"
+    run = _fast if settings.engine == "fast" else _reference
+    with quiet(log):
+        compat.install()
+        try:
+            with task.environment(work):
+                return run(upstream, task, settings, work, fingerprint, progress)
+        except SpeechFTError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise SpeechFTError(f"{task.name} ran out of GPU memory", "lower batch_seconds, or device=cpu") from error
+        except Exception as error:
+            traceback.print_exc()  # into the log
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise SpeechFTError(f"{task.name} failed inside s3prl ({what})", f"see {log}") from error
+
+
+def _fast(
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
+) -> tuple[Outcome, str]:
+    import torch
+
+    from speechft.superb.assemble import assemble
+    from speechft.superb.store import FeatureStore
+
+    run = assemble(
+        task,
+        settings.superb[task.name],
+        settings.data,
+        upstream,
+        FeatureStore(settings.store),
+        work / "s3prl",
+        seed=settings.seed,
+        device=torch.device(settings.device),
+        frames_dtype=settings.frames_dtype,
+        batch_seconds=settings.batch_seconds,
+        budget_gb=settings.budget_gb,
+        bar=progress.bar,
+        say=progress.say,
+    )
+    run.state_file, run.fingerprint = work / "state.pt", fingerprint
+    run.train()
+    return run.finish(), run.data
+
+
+def _reference(
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
+) -> tuple[Outcome, str]:
+    from speechft.superb.assemble import plan_splits
+    from speechft.superb.bridge import registered
+    from speechft.superb.reference import ReferenceRun
+
+    del fingerprint  # the folder was cleared if it belonged to another evaluation
+    recipe = settings.superb[task.name]
+    expdir = work / "s3prl"
+    expdir.mkdir(parents=True, exist_ok=True)
+    config = task.config(recipe, settings.data, expdir)
+    with registered(upstream) as hub_name:
+        run = ReferenceRun(
+            task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
+            progress.bar(f"{task.name} (s3prl)"),
+        )  # fmt: skip
+        outcome = run.run()
+        expert = run.expert
+    plans = plan_splits(task, expert, upstream, recipe, settings.data, settings.frames_dtype)
+    return outcome, sha256_json([key.data for _, key, _ in plans.values()])

@@ -1,0 +1,136 @@
+"""From a data set's items to stored features: s3prl's own reading, our upstream, batches by seconds of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from speechft.data.audio import SAMPLE_RATE
+from speechft.errors import SpeechFTError
+from speechft.files import sha256_json
+from speechft.superb.store import Features, FeatureStore, Key, Layout
+from speechft.superb.tasks.base import Item, Split, Task
+from speechft.upstreams.base import Upstream
+
+
+def data_identity(task: Task, split: Split, settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Hash of what a split's features depend on besides the upstream.
+
+    Files count by name (relative to the corpus), size in bytes and time of change; to this come s3prl's way of reading
+    and the number of random draws. Draws are seeded by name and number, so the run's seed does not enter.
+    """
+    root = task.root(data, split.name)
+    files = []
+    for item in split.items:
+        if item.draw == 0:
+            stat = item.path.stat()
+            draws = split.draws(item.index) if item.random else 0
+            files.append([_relative(item.path, root), stat.st_size, stat.st_mtime_ns, item.samples, draws])
+    return sha256_json({"reading": task.reading(settings), "files": files})
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def plan(task: Task, split: Split, upstream: Upstream, data_hash: str, frames_dtype: str) -> tuple[Key, Layout]:
+    """Under which key a split is stored, and how large it will be."""
+    pooled = task.kind == "pooled"
+    key = Key(upstream.identity.key, data_hash, task.kind, "float32" if pooled else frames_dtype)
+    samples = torch.tensor([item.samples for item in split.items], dtype=torch.int64)
+    rows = [1] * len(split.items) if pooled else upstream.frame_counts(samples).tolist()
+    return key, Layout(rows, upstream.num_layers, upstream.dim)
+
+
+def batches_by_seconds(lengths: Sequence[int], seconds: float) -> list[list[int]]:
+    """Group waveforms so that a padded batch holds at most so many seconds (a longer one is alone).
+
+    Args:
+        lengths: samples at 16 kHz.
+
+    Returns:
+        Positions, from the longest waveform to the shortest.
+    """
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    batches: list[list[int]] = []
+    for position in order:
+        limit = seconds * SAMPLE_RATE
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= limit:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
+def encode(
+    upstream: Upstream, waves: Sequence[np.ndarray], kind: str, device: torch.device, batch_seconds: float
+) -> list[np.ndarray]:
+    """Hidden states of waveforms, valid frames only.
+
+    Args:
+        waves: `[samples]` float32, 16 kHz.
+        kind: `pooled` gives `[1, layers, dim]` (mean over time), `frames` `[frames, layers, dim]`; float32.
+        batch_seconds: seconds of padded audio in one batch.
+    """
+    results: list[np.ndarray] = [np.empty(0)] * len(waves)
+    with torch.inference_mode():
+        for batch in batches_by_seconds([len(wave) for wave in waves], batch_seconds):
+            hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
+            frames = hidden.frames.tolist()
+            for row, position in enumerate(batch):
+                states = torch.stack([state[row, : frames[row]] for state in hidden.states], dim=1)
+                results[position] = (states.mean(dim=0, keepdim=True) if kind == "pooled" else states).cpu().numpy()
+    return results
+
+
+def extract(
+    task: Task,
+    expert: Any,
+    split: Split,
+    upstream: Upstream,
+    store: FeatureStore,
+    key: Key,
+    layout: Layout,
+    device: torch.device,
+    batch_seconds: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Features:
+    """Features of a split, from the store or computed into it.
+
+    Raises:
+        SpeechFTError: an unreadable file, a full disk, features that are not finite.
+    """
+    upstream = upstream.to(device).eval()
+    size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
+
+    def compute(numbers: list[int]) -> list[np.ndarray]:
+        arrays: list[np.ndarray] = []
+        waves: list[np.ndarray] = []
+        for number in numbers:
+            waves.append(_read(task, expert, split.name, split.items[number]))
+            if sum(len(wave) for wave in waves) >= size:
+                arrays += encode(upstream, waves, key.kind, device, batch_seconds)
+                waves = []
+        return arrays + encode(upstream, waves, key.kind, device, batch_seconds)
+
+    return store.open(key, layout, compute, progress, say)
+
+
+def _read(task: Task, expert: Any, split: str, item: Item) -> np.ndarray:
+    try:
+        wave = task.read(expert, split, item)
+    except SpeechFTError:
+        raise
+    except (RuntimeError, OSError, ValueError) as error:  # what soundfile raises, through s3prl's data sets
+        raise SpeechFTError(f"audio file {item.path} cannot be read ({error})", "replace it") from error
+    if wave.size == 0 or not np.isfinite(wave).all():
+        raise SpeechFTError(f"{item.path} is empty or holds samples that are not finite", "replace it")
+    return wave

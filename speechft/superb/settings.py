@@ -1,0 +1,126 @@
+"""`configs/eval.yaml` as checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechft.config.locate import config_dir
+from speechft.errors import UsageError
+from speechft.files import cache_dir, sha256_json
+
+ENGINES = ("fast", "s3prl")
+_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")  # on the result
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`configs/eval.yaml` with Hydra overrides, as a plain dictionary.
+
+    Raises:
+        UsageError: an unknown or malformed override.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            loaded = OmegaConf.to_container(hydra_compose("eval", overrides=list(overrides)), resolve=True)
+    except HydraException as error:
+        raise UsageError(f"the overrides do not fit configs/eval.yaml: {error}", "see configs/eval.yaml") from error
+    assert isinstance(loaded, dict)
+    return {str(key): value for key, value in loaded.items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained."""
+
+    tasks: tuple[str, ...]
+    engine: str
+    seed: int
+    device: str
+    out: Path
+    store: Path
+    budget_gb: float
+    frames_dtype: str
+    batch_seconds: float
+    data: Mapping[str, Any]
+    superb: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, cfg: Mapping[str, Any]) -> Settings:
+        """Check a composed configuration.
+
+        Raises:
+            UsageError: a value that makes no sense.
+        """
+        from speechft.superb.tasks import NAMES
+
+        raw = cfg.get("tasks") or []
+        tasks = tuple(one.strip() for one in (raw.split(",") if isinstance(raw, str) else map(str, raw)) if one)
+        unknown = [task for task in tasks if task not in NAMES]
+        if unknown or not tasks:
+            raise UsageError(
+                f"unknown SUPERB task {', '.join(unknown) or '(none given)'}", f"known: {', '.join(NAMES)}"
+            )
+        engine, dtype = str(cfg["engine"]), str(cfg["frames_dtype"])
+        if engine not in ENGINES:
+            raise UsageError(f"unknown engine {engine!r}", f"known: {', '.join(ENGINES)}")
+        if dtype not in ("float32", "float16"):
+            raise UsageError(f"frames_dtype={dtype} is not supported", "float32 or float16")
+        for key in ("budget_gb", "batch_seconds"):
+            if not float(cfg[key]) > 0:
+                raise UsageError(f"{key}={cfg[key]} is not above 0", "give a positive number")
+        if not cfg.get("out"):
+            raise UsageError("no output folder", "give one with --out DIR")
+        superb = {task: dict(cfg["superb"][task]) for task in tasks}
+        if cfg.get("crops") is not None:
+            for settings in superb.values():
+                settings["crops"] = int(cfg["crops"])
+        store = cfg.get("store")
+        return cls(
+            tasks=tasks,
+            engine=engine,
+            seed=int(cfg["seed"]),
+            device=resolve_device(str(cfg["device"])),
+            out=Path(str(cfg["out"])).expanduser().resolve(),
+            store=Path(str(store)).expanduser().resolve() if store else cache_dir() / "features",
+            budget_gb=float(cfg["budget_gb"]),
+            frames_dtype=dtype,
+            batch_seconds=float(cfg["batch_seconds"]),
+            data=dict(cfg.get("data") or {}),
+            superb=superb,
+        )
+
+    def fingerprint(self, task: Any, upstream_key: str) -> str:
+        """What a finished result must share to be taken instead of computing again.
+
+        The user's paths count with their size and time of change, the files below a folder do not.
+        """
+        paths = [path for key in (*task.needs, "phones") for path in task.paths(self.data, key)]
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+        recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
+        splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
+        dtype = self.frames_dtype if self.engine == "fast" and task.kind == "frames" else None
+        return sha256_json([upstream_key, task.name, self.engine, self.seed, recipe, splits, stats, dtype])
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is the GPU if there is one.
+
+    Raises:
+        UsageError: a GPU is asked for and there is none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device={device}, but torch sees no GPU", "device=cpu")
+    return device

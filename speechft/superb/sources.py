@@ -1,0 +1,70 @@
+"""Which upstreams an argument of `speechft eval superb` stands for, and the folder their results go to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechFTError
+from speechft.files import sha256_json
+
+
+def expand(source: Any) -> list[Any]:
+    """A run stands for its merged models (or, unmerged, for its fine-tuned one); everything else for itself.
+
+    Raises:
+        SpeechFTError: a folder that holds no model.
+    """
+    if not isinstance(source, (str, Path)):
+        return [source]
+    folder = Path(source).expanduser()
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return [str(source)]
+    merged = sorted(path.parent for path in folder.glob("merged/*/config.json"))
+    if merged:
+        return [str(path) for path in merged]
+    if (folder / "finetuned" / "config.json").is_file():
+        return [str(folder / "finetuned")]
+    raise SpeechFTError(
+        f"{folder} holds no model (no config.json, merged/ or finetuned/)", "give a model's folder or a run"
+    )
+
+
+def model_name(source: Any) -> str:
+    """A name for results: `hubert_base`, `facebook--hubert-base-ls960`, `myrun-alpha-0.25`.
+
+    Args:
+        source: a known name, a hub name, a folder, or a loaded upstream.
+    """
+    identity = getattr(source, "identity", None)
+    text = str(identity.name if identity is not None else source)
+    path = Path(text).expanduser()
+    if path.exists():
+        path = path.resolve()
+        if path.parent.name == "merged":
+            text = f"{path.parent.parent.name}-{path.name}"
+        elif path.name == "finetuned":
+            text = f"{path.parent.name}-finetuned"
+        else:
+            text = path.name
+    return safe(text)
+
+
+def safe(text: str) -> str:
+    """A file name anywhere: letters, digits, dot, minus, underscore; a slash becomes two minus signs."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text.replace("/", "--")).strip("-.")
+    return name or "model"
+
+
+def named(sources: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Expand and name; two different sources never share a name."""
+    result: list[tuple[str, Any]] = []
+    for source in (one for given in sources for one in expand(given)):
+        name = model_name(source)
+        if any(name == other and str(source) != str(before) for other, before in result):
+            name = f"{name}-{sha256_json(str(source))[:8]}"
+        if all(str(source) != str(before) for _, before in result):
+            result.append((name, source))
+    return result

@@ -1,0 +1,253 @@
+"""Features on disk: what an upstream computes from a data set, made once, checked whenever it is opened.
+
+    STORE/pooled/DIGEST/key.json         what it is, readable
+    STORE/pooled/DIGEST/00000.bin        a shard: [rows, layers, dim], raw, little-endian
+    STORE/pooled/DIGEST/00000.json       its items, rows per item, dtype, bytes and sha256
+
+A shard counts only with its json, which is written after it; both appear whole or not at all. So an interrupted
+extraction goes on at the next shard, and a shard whose bytes do not match its checksum is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechft.errors import SpeechFTError
+from speechft.files import is_partial, sha256_file, sha256_json, whole_file, write_json
+
+POOLED_ITEMS_PER_SHARD = 256
+FRAMES_BYTES_PER_SHARD = 256 << 20
+_STALE_SECONDS = 6 * 3600
+
+Compute = Callable[[list[int]], list[np.ndarray]]
+"""Item numbers -> an array `[rows, layers, dim]` for each, in the same order."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What features depend on.
+
+    Attributes:
+        upstream: `Identity.key`: family, input normalisation, hash of the weights.
+        data: hash of the items: names, sizes, times, crops, draws.
+        kind: `pooled` (one row per item: the mean over its frames) or `frames` (a row per frame).
+        dtype: `float32` or `float16`.
+    """
+
+    upstream: str
+    data: str
+    kind: str
+    dtype: str
+
+    @property
+    def digest(self) -> str:
+        return sha256_json(asdict(self))[:32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape of what is stored: rows expected per item, then `layers` and `dim` of each row.
+
+    Attributes:
+        rows: expected rows of each item; they plan shards and size, the real ones are stored with the shard.
+    """
+
+    rows: Sequence[int]
+    layers: int
+    dim: int
+
+    def row_bytes(self, key: Key) -> int:
+        return self.layers * self.dim * np.dtype(key.dtype).itemsize
+
+    def total_bytes(self, key: Key) -> int:
+        return sum(self.rows) * self.row_bytes(key)
+
+    def shards(self, key: Key) -> list[list[int]]:
+        """Item numbers of each shard, the longest items first, so that batches hold items of similar length."""
+        order = sorted(range(len(self.rows)), key=lambda number: (-self.rows[number], number))
+        shards: list[list[int]] = []
+        size = 0
+        for number in order:
+            full = len(shards[-1]) >= POOLED_ITEMS_PER_SHARD if shards and key.kind == "pooled" else False
+            if not shards or full or size + self.rows[number] * self.row_bytes(key) > FRAMES_BYTES_PER_SHARD:
+                shards.append([])
+                size = 0
+            shards[-1].append(number)
+            size += self.rows[number] * self.row_bytes(key)
+        return shards
+
+
+class Features:
+    """A complete set, memory-mapped: item number -> array `[rows, layers, dim]`."""
+
+    def __init__(self, folder: Path, shards: Sequence[dict[str, Any]]) -> None:
+        self.place: dict[int, tuple[int, int, int]] = {}
+        self.maps: list[np.ndarray] = []
+        for number, shard in enumerate(shards):
+            shape = (sum(shard["rows"]), shard["layers"], shard["dim"])
+            self.maps.append(np.memmap(folder / f"{number:05d}.bin", dtype=shard["dtype"], mode="r", shape=shape))
+            start = 0
+            for item, rows in zip(shard["items"], shard["rows"], strict=True):
+                self.place[item] = (number, start, start + rows)
+                start += rows
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(shard.nbytes for shard in self.maps)
+
+    def rows(self, item: int) -> np.ndarray:
+        """`[rows, layers, dim]` of one item, a view of the file."""
+        shard, start, end = self.place[item]
+        return self.maps[shard][start:end]
+
+    def gather(self, items: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """Rows of several items one after the other, `[sum of rows, layers, dim]`, and rows per item."""
+        parts = [self.rows(item) for item in items]
+        return np.concatenate(parts), [len(part) for part in parts]
+
+
+class FeatureStore:
+    """The folder of all feature sets.
+
+    Args:
+        root: where; made when needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: Key) -> Path:
+        return self.root / key.kind / key.digest
+
+    def missing_bytes(self, key: Key, layout: Layout) -> int:
+        """What is still to be written, by the presence of shards."""
+        folder = self.folder(key)
+        absent = [shard for n, shard in enumerate(layout.shards(key)) if not (folder / f"{n:05d}.json").is_file()]
+        return sum(layout.rows[item] for shard in absent for item in shard) * layout.row_bytes(key)
+
+    def open(
+        self,
+        key: Key,
+        layout: Layout,
+        compute: Compute,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> Features:
+        """The features of a key, made or completed first where needed.
+
+        Args:
+            compute: called for the items of each shard that is missing or damaged.
+            progress: called with items done and items in all.
+            say: told about damaged shards.
+
+        Raises:
+            SpeechFTError: the disk is full, the folder cannot be written; whatever `compute` raises.
+        """
+        folder = self.folder(key)
+        _remove_stale(folder)
+        plan = layout.shards(key)
+        shards, done = [], 0
+        for number, items in enumerate(plan):
+            description = _valid(folder, number, items, key, layout, say)
+            if description is None:
+                if number == 0 or not (folder / "key.json").is_file():
+                    write_json(folder / "key.json", asdict(key))
+                description = _write(folder, number, items, key, layout, compute(items))
+            shards.append(description)
+            done += len(items)
+            progress(done, len(layout.rows))
+        return Features(folder, shards)
+
+
+def check_budget(root: Path, total: int, missing: int, budget_gb: float, what: str) -> None:
+    """Stop before an extraction that would not fit.
+
+    Args:
+        root: the store.
+        total, missing: bytes of the whole and of what is not there yet.
+        budget_gb: the most that one evaluation may keep, in GB (1e9 bytes).
+
+    Raises:
+        SpeechFTError: over the budget, or over what the disk has left.
+    """
+    need = f"the features for {what} take {total / 1e9:.2f} GB in {root}"
+    if total > budget_gb * 1e9:
+        raise SpeechFTError(
+            f"{need}, more than budget_gb={budget_gb:g}",
+            f"set budget_gb={max(1, round(total / 1e9 + 0.5))}, halve it with frames_dtype=float16, "
+            "move it with store=DIR, or use engine=s3prl, which stores nothing",
+        )
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if missing > free:
+        raise SpeechFTError(
+            f"{need}, {missing / 1e9:.2f} GB of it still to be written, but the disk has {free / 1e9:.2f} GB left",
+            "free some space, or move the store with store=DIR",
+        )
+
+
+def _valid(
+    folder: Path, number: int, items: list[int], key: Key, layout: Layout, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    path, note = folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
+    if not note.is_file():
+        return None
+    try:
+        shard = json.loads(note.read_text(encoding="utf-8"))
+        expected = (items, key.dtype, layout.layers, layout.dim)
+        good = (
+            (shard["items"], shard["dtype"], shard["layers"], shard["dim"]) == expected
+            and path.stat().st_size == shard["bytes"] == sum(shard["rows"]) * layout.row_bytes(key)
+            and len(shard["rows"]) == len(items)
+            and sha256_file(path) == shard["sha256"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        say(f"stored features {path} are damaged; they are made again")
+        return None
+    return shard
+
+
+def _write(
+    folder: Path, number: int, items: list[int], key: Key, layout: Layout, arrays: list[np.ndarray]
+) -> dict[str, Any]:
+    path, note = folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
+    note.unlink(missing_ok=True)  # a damaged shard's description must not meet new bytes
+    with whole_file(path) as temporary:
+        # numpy's tofile() reports a full disk without its error number, so the bytes go through Python's own file
+        with temporary.open("wb") as file:
+            for item, array in zip(items, arrays, strict=True):
+                block = np.ascontiguousarray(array, dtype=np.dtype(key.dtype).newbyteorder("<"))
+                if block.shape[1:] != (layout.layers, layout.dim) or not np.isfinite(block).all():
+                    raise SpeechFTError(
+                        f"the upstream's features of item {item} are not finite or of shape {block.shape}",
+                        "check the checkpoint" + (" or use frames_dtype=float32" if key.dtype == "float16" else ""),
+                    )
+                file.write(block.data)
+        size, digest = temporary.stat().st_size, sha256_file(temporary)
+    shard = {
+        "items": items, "rows": [len(array) for array in arrays], "layers": layout.layers, "dim": layout.dim,
+        "dtype": key.dtype, "bytes": size, "sha256": digest,
+    }  # fmt: skip
+    write_json(note, shard)
+    return shard
+
+
+def _remove_stale(folder: Path) -> None:
+    """Clear what a killed process left, sparing what another one may be writing right now."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if is_partial(path) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,24 @@
+"""The SUPERB tasks by name. A further one is one file here and one in configs/superb."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from speechft.errors import UsageError
+from speechft.superb.tasks.base import Task
+
+NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS"}
+"""Task name (and module of this package) -> class."""
+
+
+def get_task(name: str) -> Task:
+    """The task of a name.
+
+    Raises:
+        UsageError: unknown; the message lists the known ones.
+    """
+    if name not in NAMES:
+        raise UsageError(f"unknown SUPERB task {name!r}", f"known: {', '.join(NAMES)}")
+    task = getattr(import_module(f"speechft.superb.tasks.{name}"), NAMES[name])()
+    assert isinstance(task, Task)
+    return task

@@ -1,0 +1,261 @@
+"""What the engines must know of a SUPERB task, and nothing of what s3prl's expert computes.
+
+A task names s3prl's expert, the files the user has to bring, and how the expert's own data sets are read item by item.
+An *item* is one waveform whose features are stored: a data set's element, or one of several draws of an element that
+s3prl crops at random.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from speechft.errors import SpeechFTError, UsageError
+
+SPLITS = ("train", "dev", "test")
+
+_RECIPE_KEYS = (
+    "steps", "batch_size", "accumulate", "optimizer", "lr", "clip", "eval_step", "log_step", "save_step", "project_dim",
+    "crops", "num_workers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Item:
+    """One waveform.
+
+    Attributes:
+        index: position in the split's list of files (`Task.files`).
+        draw: which of the random crops, 0 for an item that is not cropped.
+        path: the audio file.
+        samples: length in samples at 16 kHz, from the file's header; plans batches and sizes, is not relied upon.
+        random: whether what is read depends on the draw.
+    """
+
+    index: int
+    draw: int
+    path: Path
+    samples: int
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's items; the draws of file `i` are items `first[i] ... first[i+1]-1`."""
+
+    name: str
+    items: list[Item]
+    first: list[int]
+
+    def draws(self, index: int) -> int:
+        return self.first[index + 1] - self.first[index]
+
+
+class Task(ABC):
+    """A SUPERB task. A new one is a subclass in its own file, an entry in `tasks.NAMES`, and a file in configs/superb.
+
+    Attributes:
+        name: as on the command line.
+        folder: s3prl's, under s3prl/downstream.
+        metric: the key under which the expert logs the main metric.
+        higher_better: its direction.
+        kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
+            facts: "what is exact"), else `frames`.
+        needs: keys of `data` the user must set, with what they are and where to get them.
+        extra_keys: keys of the task's configuration besides the common recipe.
+    """
+
+    name: str
+    folder: str
+    metric: str
+    higher_better: bool
+    kind: Literal["pooled", "frames"]
+    needs: ClassVar[Mapping[str, str]]
+    extra_keys: Sequence[str] = ()
+    resamples = False
+    """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
+
+    # ---------------------------------------------------------------- what the user brings
+
+    def missing(self, data: Mapping[str, Any]) -> list[str]:
+        """Everything that is not there, a phrase each; empty when the task can run."""
+        problems = []
+        for key, what in self.needs.items():
+            paths = self.paths(data, key)
+            if not paths:
+                problems.append(f"data.{key} is not set ({what})")
+            problems += [f"data.{key}={path} does not exist ({what})" for path in paths if not path.exists()]
+        return problems or self.missing_inside(data)
+
+    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+        """Looked at once all paths exist: what is missing inside them."""
+        del data
+        return []
+
+    def paths(self, data: Mapping[str, Any], key: str) -> list[Path]:
+        """The path or paths under a key of `data`; a list in the configuration is a list here."""
+        value = data.get(key)
+        if value is None or value == "":
+            return []
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return [Path(str(one)).expanduser().resolve() for one in values]
+
+    def check(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Raise one line that names every missing file, or every setting that is wrong.
+
+        Raises:
+            SpeechFTError: files.
+            UsageError: settings.
+        """
+        known = {*_RECIPE_KEYS, *self.extra_keys}
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise UsageError(f"superb.{self.name} has no {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
+        absent = sorted(known - set(settings))
+        if absent:
+            raise UsageError(f"superb.{self.name} lacks {', '.join(absent)}", "see configs/superb")
+        for key in ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops"):
+            if int(settings[key]) < 1:
+                raise UsageError(f"superb.{self.name}.{key}={settings[key]} is below 1", "give a positive number")
+        problems = self.missing(data)
+        if problems:
+            key = next(iter(self.needs))
+            raise SpeechFTError(
+                f"{self.name} needs files that are not there: {'; '.join(problems)}",
+                f"set the paths, for example data.{key}=/path",
+            )
+
+    # ---------------------------------------------------------------- s3prl's configuration
+
+    @abstractmethod
+    def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:
+        """s3prl's `downstream_expert` dictionary. Files it needs may be written to `work`."""
+
+    def config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:
+        """s3prl's whole configuration: `runner`, `optimizer`, `downstream_expert` (s3prl/downstream/runner.py)."""
+        steps = int(settings["steps"])
+        return {
+            "runner": {
+                "total_steps": steps,
+                "gradient_clipping": float(settings["clip"]),
+                "gradient_accumulate_steps": int(settings["accumulate"]),
+                "log_step": min(int(settings["log_step"]), steps),
+                # a run shorter than the interval is still evaluated once
+                "eval_step": min(int(settings["eval_step"]), steps),
+                "save_step": min(int(settings["save_step"]), steps),
+                "max_keep": 1,
+                "eval_dataloaders": ["dev"],
+            },
+            "optimizer": {
+                "name": "TorchOptim",
+                "torch_optim_name": str(settings["optimizer"]),
+                "lr": float(settings["lr"]),
+            },
+            "downstream_expert": self.expert_config(settings, data, work),
+        }
+
+    @contextlib.contextmanager
+    def environment(self, work: Path) -> Iterator[None]:
+        """What must surround the expert's whole life: stand-in modules, redirected caches."""
+        del work
+        yield
+
+    def settle(self, expert: Any) -> None:
+        """Called once on a fresh expert: put its lists into an order that does not depend on the file system."""
+        del expert
+
+    def before_loader(self, expert: Any, num_workers: int) -> None:
+        """Called before each `get_dataloader`."""
+        del expert, num_workers
+
+    def loader(self, expert: Any, split: str) -> Any:
+        """The expert's own data loader without worker processes, made once per split.
+
+        Iterating it again draws from the random generators exactly as a fresh one would.
+        """
+        kept = expert.__dict__.setdefault("_speechft_loaders", {})
+        if split not in kept:
+            self.before_loader(expert, 0)
+            kept[split] = expert.get_dataloader(split)
+        return kept[split]
+
+    # ---------------------------------------------------------------- the data sets, item by item
+
+    @abstractmethod
+    def files(self, expert: Any, split: str) -> list[Path]:
+        """The audio files of a split, one per element, in the data set's order."""
+
+    @abstractmethod
+    def read(self, expert: Any, split: str, item: Item) -> np.ndarray:
+        """The waveform s3prl's data set reads for an item: `[samples]` float32, 16 kHz."""
+
+    @abstractmethod
+    def root(self, data: Mapping[str, Any], split: str) -> Path:
+        """The folder that the files' names are relative to (part of the data's identity)."""
+
+    @abstractmethod
+    def reading(self, settings: Mapping[str, Any]) -> str:
+        """What is done to a file between disk and upstream, in words: part of the data's identity."""
+
+    def crop(self, expert: Any, split: str, index: int, samples: int) -> tuple[int, bool]:
+        """Length after s3prl's crop (samples), and whether the crop is drawn at random."""
+        del expert, split, index
+        return samples, False
+
+    def split(self, expert: Any, split: str, crops: int) -> Split:
+        """Enumerate a split; randomly cropped files get `crops` draws. Reads each file's header."""
+        from speechft.data.audio import SAMPLE_RATE, audio_info
+
+        items: list[Item] = []
+        first = [0]
+        for index, path in enumerate(self.files(expert, split)):
+            header = audio_info(path)
+            if header.rate != SAMPLE_RATE and not self.resamples:
+                raise SpeechFTError(f"{path} has {header.rate} samples a second", "convert the corpus to 16 kHz")
+            samples = round(header.samples * SAMPLE_RATE / header.rate)
+            kept, is_random = self.crop(expert, split, index, samples)
+            items += [Item(index, draw, path, kept, is_random) for draw in range(crops if is_random else 1)]
+            first.append(len(items))
+        return Split(split, items, first)
+
+    @abstractmethod
+    def batches(self, expert: Any, split: Split, loader: Any) -> Any:
+        """A function from the indices the loader drew to `(item numbers, others)` by the loader's own collate.
+
+        `others` is what follows the waveforms in s3prl's batch: labels, file names.
+        """
+
+    # ---------------------------------------------------------------- results
+
+    @abstractmethod
+    def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One line per test utterance from the expert's records, for bootstrap intervals later."""
+
+
+@contextlib.contextmanager
+def swapped(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """`holder.name` is `value` inside."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
+
+
+@contextlib.contextmanager
+def python_seed(seed: str) -> Iterator[None]:
+    """Python's `random`, from which s3prl draws its crops, seeded inside and as it was outside."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,146 @@
+"""CTC on phones (PR) or characters (ASR), reading the last hidden state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.data.lexicon import missing_words, pronounce, read_lexicon
+from speechft.data.loader import Batch
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import write_json
+from speechft.tasks.base import Task
+from speechft.tasks.heads import build_head, mask_features
+from speechft.upstreams.base import Upstream
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+BLANK = 0
+SPACE = "|"
+
+
+class CtcTask(Task):
+    """Connectionist temporal classification (Graves et al., 2006) of a sequence of units.
+
+    Args:
+        units: `phones` (metric PER) or `characters` (metrics WER and CER; a space is a unit, written `|`).
+        lexicon: word to phones, for corpora whose cuts carry no `phones` of their own; `synthetic` is the synthetic
+            corpus's.
+        head, hidden, dropout: see `heads.py`.
+        specaugment: null, or the four numbers of `mask_features`.
+    """
+
+    def __init__(self, units: str, lexicon: str | None = None, head: str = "linear", hidden: int = 256,
+                 dropout: float = 0.2, specaugment: dict[str, int] | None = None) -> None:  # fmt: skip
+        super().__init__()
+        if units not in ("phones", "characters"):
+            raise UsageError(f"unknown units {units!r}", "known: phones, characters")
+        self.units = units
+        self.name = "pr" if units == "phones" else "asr"
+        self.metric = "per" if units == "phones" else "wer"
+        self._lexicon = read_lexicon(lexicon) if lexicon else None
+        self._head_options = (head, hidden, dropout)
+        self._specaugment = dict(specaugment) if specaugment else None
+        self.vocabulary: list[str] = []
+        self._index: dict[str, int] = {}
+
+    def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
+        if self._lexicon is not None:
+            texts = [cut.supervisions[0].text or "" for part in (train, dev or []) for cut in part]
+            missing = missing_words(texts, self._lexicon)
+            if missing:
+                raise SpeechFTError(
+                    f"{len(missing)} words are not in the lexicon: {', '.join(missing[:5])}", "add them to the lexicon"
+                )
+        seen = {unit for cut in train for unit in self.label(cut)}
+        if self._lexicon is not None:
+            seen |= {phone for phones in self._lexicon.values() for phone in phones}
+        self.vocabulary = ["<blank>", *sorted(seen)]
+        self._index = {unit: index for index, unit in enumerate(self.vocabulary)}
+        self._check_lengths(upstream, train)
+        for cut in dev or []:
+            unknown = set(self.label(cut)) - self._index.keys()
+            if unknown:
+                raise SpeechFTError(
+                    f"utterance {cut.id} of the dev set has units that the training set lacks: {sorted(unknown)}",
+                    "choose splits that share their units, or give a lexicon",
+                )
+        kind, hidden, dropout = self._head_options
+        self.head = build_head(kind, upstream.dim, hidden, len(self.vocabulary), dropout)
+        self.ctc = nn.CTCLoss(blank=BLANK, zero_infinity=True)
+        write_json(folder / "units.json", self.settings())
+
+    def _check_lengths(self, upstream: Upstream, cuts: CutSet) -> None:
+        impossible = []
+        for cut in cuts:
+            label = self.label(cut)
+            repeats = sum(a == b for a, b in zip(label, label[1:], strict=False))
+            frames = int(upstream.frame_counts(torch.tensor([cut.num_samples]))[0])
+            if frames < len(label) + repeats:
+                impossible.append(cut.id)
+        if len(impossible) > 0.01 * len(cuts) + 1:
+            raise SpeechFTError(
+                f"{len(impossible)} of {len(cuts)} utterances have more {self.units} than frames (such as {impossible[0]})",
+                "CTC cannot align them: check that transcripts and audio belong together",
+            )
+
+    def label(self, cut: Any) -> list[str]:
+        """The units of a cut.
+
+        Raises:
+            SpeechFTError: it has neither phones nor a transcript and a lexicon.
+        """
+        supervision = cut.supervisions[0]
+        if self.units == "characters":
+            text = (supervision.text or "").upper().split()
+            if not text:
+                raise SpeechFTError(f"utterance {cut.id} has no transcript", "ASR needs transcribed speech")
+            return list(SPACE.join(text))
+        phones = (supervision.custom or {}).get("phones")
+        if phones:
+            return phones.split()
+        if self._lexicon is None or not supervision.text:
+            raise SpeechFTError(
+                f"utterance {cut.id} has no phones", "give task.lexicon, or a column named phones in the corpus table"
+            )
+        return pronounce(supervision.text, self._lexicon)
+
+    def _logits(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, Tensor]:
+        hidden = upstream(batch.waves, last_only=True)
+        states = hidden.last
+        if self.training and self._specaugment:
+            states = mask_features(states, hidden.frames, **self._specaugment)
+        return self.head(states, hidden.frames), hidden.frames
+
+    def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        logits, frames = self._logits(upstream, batch)
+        labels = [torch.tensor([self._index[unit] for unit in self.label(cut)]) for cut in batch.cuts]
+        lengths = torch.tensor([len(label) for label in labels])
+        log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # [frames, batch, classes]
+        targets = torch.cat(labels).to(logits.device)
+        return self.ctc(log_probs, targets, frames.cpu(), lengths), {}
+
+    def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
+        import jiwer
+
+        references, hypotheses = [], []
+        for batch in batches:
+            logits, frames = self._logits(upstream, batch)
+            best = logits.argmax(-1)
+            for cut, path, count in zip(batch.cuts, best, frames.tolist(), strict=True):
+                units = path[:count].unique_consecutive().tolist()
+                hypotheses.append(" ".join(self.vocabulary[unit] for unit in units if unit != BLANK))
+                references.append(" ".join(self.label(cut)))
+        unit_error = 100 * jiwer.wer(references, hypotheses)
+        if self.units == "phones":
+            return {"per": unit_error}
+        as_text = [[line.replace(" ", "").replace(SPACE, " ").strip() for line in lines] for lines in (references, hypotheses)]
+        return {"wer": 100 * jiwer.wer(*as_text), "cer": unit_error}
+
+    def settings(self) -> dict[str, Any]:
+        return {"units": self.units, "vocabulary": self.vocabulary}

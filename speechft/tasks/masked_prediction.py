@@ -1,0 +1,144 @@
+"""HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from speechft.data.loader import Batch
+from speechft.errors import SpeechFTError
+from speechft.tasks.base import Task
+from speechft.tasks.targets import make_targets
+from speechft.upstreams.base import Upstream, pad_waveforms
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+_IGNORE = -100
+
+
+class MaskedPrediction(Task):
+    """Predict each frame's cluster where the input is masked, from several code books at once.
+
+    Args:
+        codebooks: see `targets.make_targets`; with an optional `weight` each.
+        mask_fraction: share of frames to cover (spans may overlap, so a little less is covered).
+        mask_span: frames in a span (20 ms each).
+        unmasked_weight: weight of the loss on frames that are not masked (0 is HuBERT's; above 0 small models start
+            sooner).
+        mix_probability: how often another utterance of the batch is added to the input while the labels stay (WavLM,
+            2110.13900, section III-B): teaches which speaker is meant.
+        mix_snr: range in dB of the utterance over what is added.
+        seed: of the clustering.
+    """
+
+    name, metric, higher_is_better = "masked_prediction", "masked_accuracy", True
+
+    def __init__(self, codebooks: Sequence[Mapping[str, Any]], mask_fraction: float = 0.4, mask_span: int = 6,
+                 unmasked_weight: float = 0.5, mix_probability: float = 0.0, mix_snr: Sequence[float] = (0.0, 20.0),
+                 seed: int = 0) -> None:  # fmt: skip
+        super().__init__()
+        self._codebooks = [dict(codebook) for codebook in codebooks]
+        self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
+        self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
+        self._mix_probability, self._mix_snr, self._seed = mix_probability, tuple(mix_snr), seed
+        self._targets: list[dict[str, np.ndarray]] = []
+
+    def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
+        if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
+            raise SpeechFTError("this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint")
+        from lhotse import CutSet
+
+        everything = CutSet.from_cuts([*train, *(dev or [])])
+        self._targets = [make_targets(everything, codebook, self._seed) for codebook in self._codebooks]
+        sizes = [int(codebook["clusters"]) for codebook in self._codebooks]
+        self.heads = nn.ModuleList(nn.Linear(upstream.dim, size) for size in sizes)
+
+    def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        masked_loss, plain_loss, counts = self._losses(upstream, batch, mix=True)
+        loss = masked_loss + self._unmasked_weight * plain_loss
+        return loss, {"masked_loss": float(masked_loss.detach()), "masked_accuracy": 100 * counts[0] / max(1, counts[1])}
+
+    def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
+        right = total = 0
+        losses = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)  # the same masks at every evaluation
+            for batch in batches:
+                masked_loss, _, counts = self._losses(upstream, batch, mix=False)
+                right, total = right + counts[0], total + counts[1]
+                losses.append(float(masked_loss))
+        return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": sum(losses) / len(losses)}
+
+    def _losses(self, upstream: Any, batch: Batch, mix: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        waves = self._mixed(batch.waves) if mix and self._mix_probability else batch.waves
+        padded, lengths = pad_waveforms(waves, upstream._minimum, upstream.identity.normalize)
+        frames = upstream.frame_counts(lengths)
+        with torch.autocast(padded.device.type, enabled=False):  # a trainable CNN overflows in half precision
+            features = upstream.cnn(padded, lengths)
+        hidden = upstream.project(features)
+        valid = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
+        masked = self._spans(frames, hidden.shape[1]) & valid
+        hidden = torch.where(masked[:, :, None], upstream.model.masked_spec_embed.to(hidden.dtype), hidden)
+        last = upstream.encode(hidden, frames, last_only=True)[-1]
+
+        at_masked, at_plain = last[masked], last[valid & ~masked]
+        masked_loss = plain_loss = last.new_zeros((), dtype=torch.float32)
+        right = total = 0
+        for book, (head, weight) in enumerate(zip(self.heads, self._weights, strict=True)):
+            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)
+            logits = head(at_masked).float()
+            masked_loss = masked_loss + weight * _cross_entropy(logits, labels[masked])
+            if self._unmasked_weight:
+                plain_loss = plain_loss + weight * _cross_entropy(head(at_plain).float(), labels[valid & ~masked])
+            if book == 0:
+                known = labels[masked] != _IGNORE
+                right = int(((logits.argmax(-1) == labels[masked]) & known).sum())
+                total = int(known.sum())
+        scale = sum(self._weights)
+        return masked_loss / scale, plain_loss / scale, (right, total)
+
+    def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
+        labels = torch.full((len(cuts), length), _IGNORE, dtype=torch.long)
+        for row, cut in enumerate(cuts):
+            own = self._targets[book][cut.id][:length]
+            labels[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
+        return labels
+
+    def _spans(self, frames: Tensor, length: int) -> Tensor:
+        """A random mask `[batch, frames]`: enough spans to cover the wanted share if none overlapped."""
+        spans = max(1, round(self._mask_fraction * length / self._mask_span))
+        starts = (torch.rand(len(frames), spans, device=frames.device) * frames[:, None]).long()
+        offsets = torch.arange(self._mask_span, device=frames.device)
+        places = (starts[:, :, None] + offsets).clamp(max=length - 1).flatten(1)
+        # Short utterances of a batch would get the longest one's number of spans: keep each one's own share.
+        allowed = (frames.float() / length * spans).round().clamp(min=1)
+        kept = (torch.arange(spans, device=frames.device) < allowed[:, None]).repeat_interleave(self._mask_span, dim=1)
+        mask = torch.zeros(len(frames), length, dtype=torch.int32, device=frames.device)
+        return mask.scatter_add_(1, places, kept.int()) > 0
+
+    def _mixed(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        mixed = []
+        for index, wave in enumerate(waves):
+            if len(waves) > 1 and float(torch.rand(())) < self._mix_probability:
+                other = waves[(index + 1 + int(torch.randint(len(waves) - 1, ()))) % len(waves)]
+                length = int(min(len(other), len(wave) // 2))
+                start = int(torch.randint(len(wave) - length + 1, ()))
+                low, high = self._mix_snr
+                snr = low + (high - low) * float(torch.rand(()))
+                gain = (wave.square().mean() / other.square().mean().clamp(min=1e-9)).sqrt() * 10 ** (-snr / 20)
+                wave = wave + functional.pad(gain * other[:length], (start, len(wave) - start - length))
+            mixed.append(wave)
+        return mixed
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over known labels; 0 when there is none."""
+    total = functional.cross_entropy(logits, labels, ignore_index=_IGNORE, reduction="sum")
+    return total / (labels != _IGNORE).sum().clamp(min=1)

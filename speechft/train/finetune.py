@@ -1,0 +1,148 @@
+"""Stage 1 from a configuration: build everything, train, write `finetuned/`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.config.compose import compose, differences, read_config, write_config
+from speechft.console import say
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import sha256_json, write_json, write_text
+from speechft.runs import Run, choose_folder, set_latest
+from speechft.versions import versions
+
+
+def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> Run:
+    """Fine-tune an upstream: what `speechft train` does.
+
+    Args:
+        config: a composed configuration, or Hydra overrides such as `["experiment=smoke", "trainer.lr=1e-4"]`.
+        out: the run's folder; the same folder goes on where an interrupted run stopped.
+
+    Returns:
+        The run; its result is in `run.finetuned`.
+
+    Raises:
+        UsageError: an unknown override or an impossible setting.
+        SpeechFTError: bad data, an interruption, a loss that stays non-finite.
+    """
+    settings = dict(config) if isinstance(config, Mapping) else compose("train", config)
+    name = str(settings["name"])
+    run = Run(choose_folder(str(out) if out else None, name))
+    if run.finished:
+        _check_unchanged(run, settings)
+        say(f"{run.folder} is finished; nothing to do")
+        set_latest(run.folder)
+        return run
+    if run.config.is_file():
+        _check_unchanged(run, settings)
+
+    # Heavy imports only now: the configuration is sound.
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    from speechft.checkpoints.folder import write_folder
+    from speechft.data.corpora import load_cuts
+    from speechft.data.loader import Batches
+    from speechft.strategies.build import build_strategy
+    from speechft.tasks.build import build_task
+    from speechft.train.loop import Training
+    from speechft.upstreams.load import load_upstream
+    from speechft.upstreams.speech_encoder import SpeechEncoder
+
+    trainer, data = settings["trainer"], settings["data"]
+    seed = int(settings["seed"])
+    if trainer.get("threads"):
+        torch.set_num_threads(int(trainer["threads"]))
+    accelerator = Accelerator(
+        mixed_precision=_precision(trainer["precision"]),
+        cpu=trainer["device"] == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    strategy = build_strategy(settings["strategy"])
+    upstream = load_upstream(settings["upstream"])
+    if not isinstance(upstream, SpeechEncoder):
+        raise UsageError(f"{upstream.identity.name} has nothing to fine-tune", "choose a pre-trained upstream")
+    strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
+
+    train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
+    dev, bad_dev = load_cuts(data["dev"], bool(data["skip_bad"])) if data.get("dev") else (None, [])
+    main = accelerator.is_main_process
+    if main:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_config(run.config, settings)
+        write_json(run.pretrained, {**upstream.identity.as_dict(), "format": "huggingface", "versions": versions()})
+        set_latest(run.folder)
+        if bad or bad_dev:
+            listed = "".join(f"{identifier}\t{reason}\n" for identifier, reason in [*bad, *bad_dev])
+            write_text(run.folder / "skipped.tsv", listed)
+            say(f"{len(bad) + len(bad_dev)} utterances skipped; they are listed in {run.folder / 'skipped.tsv'}")
+        hours = sum(cut.duration for cut in train) / 3600
+        say(f"{run.folder}: {len(train)} utterances, {hours:.2f} h; {upstream.identity.name}; {strategy.name}")
+    accelerator.wait_for_everyone()
+
+    torch.manual_seed(seed)  # the head's first weights
+    task = build_task(settings["task"])
+    task.prepare(upstream, train, dev, run.folder)
+    head_lr = settings["task"].get("head_lr")
+    training = Training(
+        run=run,
+        accelerator=accelerator,
+        upstream=upstream,
+        task=task,
+        strategy=strategy,
+        batches=Batches(
+            train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
+            accelerator.process_index, accelerator.num_processes, int(data["workers"]),
+        ),
+        dev=dev,
+        options=trainer,
+        head_lr=None if head_lr is None else float(head_lr),
+        seed=seed,
+        config_hash=sha256_json(settings),
+    )  # fmt: skip
+    training.go()
+    if main:
+        card = _card(run, settings, upstream.identity.as_dict())
+        write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
+        say(f"fine-tuned upstream: {run.finetuned}")
+    accelerator.wait_for_everyone()
+    return run
+
+
+def _precision(value: Any) -> str:
+    """`no`, `bf16` or `fp16`; YAML reads a bare `no` as false."""
+    return "no" if value in (False, None, "no", "fp32") else str(value)
+
+
+def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
+    changed = differences(read_config(run.config), settings)
+    if changed and not settings.get("allow_changed_config"):
+        raise UsageError(
+            f"{run.folder} was started with another configuration: {'; '.join(changed[:5])}",
+            "choose another --out, or go on anyway with allow_changed_config=true",
+        )
+
+
+def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    return f"""---
+library_name: transformers
+tags: [speech, speechft]
+---
+# {run.folder.name}
+
+Fine-tuned from `{identity["source"]}` (weights sha256 `{identity["sha256"]}`) with the strategy
+`{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {settings["trainer"]["steps"]} steps, peak
+learning rate {settings["trainer"]["lr"]}, seed {settings["seed"]}. The task's head is not part of it.
+
+This is θ' of Speech-FT (arXiv 2502.12672); stage 2 (`speechft merge`) interpolates it with its parent.
+"""
+
+
+def in_launcher() -> bool:
+    """Whether `torchrun` or `accelerate launch` started this process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

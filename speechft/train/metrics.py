@@ -1,0 +1,45 @@
+"""`metrics.jsonl`: a line per logging step; a resumed run drops the lines it is about to write again."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from speechft.files import write_text
+
+
+class MetricsFile:
+    """Appends JSON lines.
+
+    Args:
+        path: the file.
+        step: lines of later steps are removed first (they will come again).
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        self._earlier = max((line.get("wall_seconds", 0.0) for line in kept), default=0.0)
+        self._began = time.monotonic()
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, **values: Any) -> None:
+        """One line; `wall_seconds` counts the time spent in all parts of an interrupted run."""
+        values["wall_seconds"] = round(self._earlier + time.monotonic() - self._began, 3)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All complete lines; a line cut off by a crash is passed over."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines

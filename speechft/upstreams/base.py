@@ -1,0 +1,113 @@
+"""The protocol every upstream speaks: a list of waveforms in, all hidden states and frame counts out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What an upstream computes from a batch.
+
+    Attributes:
+        states: one tensor `[batch, frames, dim]` (float32) per layer: the input of the first transformer layer, then
+            the output of each. With `last_only` there is only the last one.
+        frames: `[batch]` int64, the number of valid frames of each waveform; states beyond it are padding.
+    """
+
+    states: list[Tensor]
+    frames: Tensor
+
+    @property
+    def last(self) -> Tensor:
+        """The last hidden state, `[batch, frames, dim]`."""
+        return self.states[-1]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two upstreams the same: features may be shared only between equal identities.
+
+    Attributes:
+        name: what the user called it.
+        family: architecture (`hubert`, `wav2vec2`, `wavlm`, `fbank`).
+        source: path or hub name of the weights.
+        normalize: whether each waveform is scaled to zero mean and unit variance first.
+        sha256: hash of all weights (names, shapes, types and bytes).
+    """
+
+    name: str
+    family: str
+    source: str
+    normalize: bool
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """What features depend on: the name and the source do not matter."""
+        return f"{self.family}-{'norm' if self.normalize else 'raw'}-{self.sha256}"
+
+
+class Upstream(nn.Module, ABC):
+    """A frozen or trainable feature extractor.
+
+    Attributes:
+        dim: size of a hidden state.
+        num_layers: how many hidden states there are (transformer layers + 1).
+        hop: samples from one frame to the next (320 at 16 kHz: 50 frames a second).
+        identity: see `Identity`; fixed at loading, so it names the weights an evaluation started from.
+    """
+
+    dim: int
+    num_layers: int
+    hop: int
+    identity: Identity
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return 16_000 / self.hop
+
+    @abstractmethod
+    def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
+        """Waveforms (1-D float, 16 kHz) to hidden states.
+
+        A waveform's states do not depend on what else is in the batch, to float32 tolerance.
+        """
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... Every parameter is in one part."""
+
+    @abstractmethod
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Frames for waveforms of so many samples: `[batch]` int64 -> `[batch]` int64."""
+
+
+def pad_waveforms(waveforms: Sequence[Tensor], minimum: int, normalize: bool) -> tuple[Tensor, Tensor]:
+    """Stack waveforms of different lengths.
+
+    Args:
+        waveforms: 1-D float tensors.
+        minimum: shorter ones are padded with zeros to so many samples (one frame of the upstream).
+        normalize: scale each to zero mean, unit variance before padding (fairseq's `normalize`: layer norm over time).
+
+    Returns:
+        `[batch, samples]` float32 and `[batch]` int64 lengths.
+    """
+    device = waveforms[0].device
+    waves = [wave.to(torch.float32) for wave in waveforms]
+    if normalize:
+        waves = [nn.functional.layer_norm(wave, wave.shape) for wave in waves]
+    waves = [nn.functional.pad(wave, (0, max(0, minimum - wave.numel()))) for wave in waves]
+    lengths = torch.tensor([wave.numel() for wave in waves], device=device)
+    return nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths

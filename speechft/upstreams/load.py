@@ -1,0 +1,72 @@
+"""From a name or a path to an upstream. Names are the files of `configs/upstream/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.config.locate import group_names, read_group
+from speechft.errors import SpeechFTError, UsageError
+from speechft.upstreams.base import Upstream
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None = None) -> Upstream:
+    """Load an upstream, ready for inference (`eval()`, on the CPU).
+
+    Args:
+        source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a Hugging Face hub
+            name (`facebook/hubert-base-ls960`), or one file of `configs/upstream/` as a mapping.
+        normalize: overrides the checkpoint's input normalisation.
+
+    Raises:
+        UsageError: neither a known name nor a folder.
+        SpeechFTError: a damaged or foreign checkpoint, or one that cannot be fetched.
+    """
+    if isinstance(source, Mapping):
+        settings = dict(source)
+    elif str(source) in group_names("upstream"):
+        settings = read_group("upstream", str(source))
+    else:
+        settings = {"name": str(source), "source": str(source)}
+    name, where = str(settings["name"]), str(settings.get("source", settings["name"]))
+    if settings.get("family") == "fbank":
+        from speechft.upstreams.fbank import Fbank
+
+        return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
+
+    from speechft.checkpoints.folder import read_folder
+    from speechft.upstreams.speech_encoder import build
+
+    if normalize is None and settings.get("normalize") is not None:
+        normalize = bool(settings["normalize"])
+    checkpoint = read_folder(locate(where))
+    seed, dropout = settings.get("random_seed"), settings.get("dropout")
+    return build(checkpoint, name, where, normalize, None if seed is None else int(seed), dropout)
+
+
+def locate(source: str) -> Path:
+    """The local folder of a checkpoint: an asset of the package, a path, or a hub name fetched into the hub's cache."""
+    if source.startswith("asset:"):
+        return ASSETS / source.removeprefix("asset:")
+    path = Path(source).expanduser()
+    if path.exists():
+        return path.resolve()
+    if source.count("/") != 1 or source.startswith((".", "~", "/")):
+        known = ", ".join(group_names("upstream"))
+        raise UsageError(f"upstream {source!r} is neither a known name nor a folder", f"known names: {known}")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["config.json", "preprocessor_config.json", "model.safetensors"]
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=patterns))
+        if not (folder / "model.safetensors").is_file():
+            folder = Path(snapshot_download(source, allow_patterns=[*patterns, "pytorch_model.bin"]))
+    except Exception as error:  # the hub client raises many kinds; to the user they are all "not available"
+        raise SpeechFTError(
+            f"{source} could not be fetched from the Hugging Face hub ({type(error).__name__})",
+            "check the name and the network, or give a local folder",
+        ) from error
+    return folder

@@ -1,0 +1,213 @@
+"""HuBERT, wav2vec 2.0 and WavLM: a CNN over the waveform, a projection, a transformer (the modules are transformers')."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.checkpoints.folder import Checkpoint
+from speechft.checkpoints.hashing import weights_sha256
+from speechft.errors import SpeechFTError
+from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+
+FAMILIES = ("hubert", "wav2vec2", "wavlm")
+
+
+class SpeechEncoder(Upstream):
+    """A transformers model behind the upstream protocol.
+
+    Masking and layer drop, which transformers applies in `train()`, never happen here: only the submodules are called,
+    and layer drop is switched off (method.md step 1: "layer drop and masking are off"). Dropout stays on in `train()`.
+
+    Args:
+        model: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`.
+        config: the original `config.json`, written back unchanged by `checkpoint()`.
+        preprocessor: the original `preprocessor_config.json`.
+        identity: what it is.
+    """
+
+    def __init__(self, model: nn.Module, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
+        super().__init__()
+        self.model: Any = model
+        self.original_config = config
+        self.preprocessor = preprocessor
+        self.identity = identity
+        self.dim = model.config.hidden_size
+        self.num_layers = model.config.num_hidden_layers + 1
+        strides = list(model.config.conv_stride)
+        self._kernels = list(zip(model.config.conv_kernel, strides, strict=True))
+        self.hop = int(torch.tensor(strides).prod())
+        self._minimum = self._samples_for_one_frame()
+        self._group_norm = model.config.feat_extract_norm == "group"
+
+    def _samples_for_one_frame(self) -> int:
+        samples = 1
+        for kernel, stride in reversed(self._kernels):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        frames = samples.clamp(min=self._minimum)
+        for kernel, stride in self._kernels:
+            frames = torch.div(frames - kernel, stride, rounding_mode="floor") + 1
+        return frames
+
+    def cnn(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """The convolutions alone: `[batch, samples]` -> `[batch, channels, frames]`.
+
+        Convolutions without padding never mix valid and padded positions, but the group norm of base models averages
+        over time, padding included (method.md, traps). Here it averages over each waveform's own positions, so a
+        waveform gives the same features alone and in a batch.
+        """
+        layers = self.model.feature_extractor.conv_layers
+        hidden = waves[:, None]
+        for index, layer in enumerate(layers):
+            if index == 0 and self._group_norm:
+                kernel, stride = self._kernels[0]
+                valid = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+                hidden = layer.activation(_masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
+            else:
+                hidden = layer(hidden)
+        return hidden
+
+    def project(self, features: Tensor) -> Tensor:
+        """CNN output `[batch, channels, frames]` to transformer input `[batch, frames, dim]`."""
+        projected = self.model.feature_projection(features.transpose(1, 2))
+        return projected[0] if isinstance(projected, tuple) else projected
+
+    def encode(self, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
+        """The transformer: `[batch, frames, dim]` and valid `frames` `[batch]` -> hidden states, each `[batch, frames, dim]`."""
+        states: list[Tensor] = []
+        hooks = []
+        if not last_only:
+
+            def keep(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+                states.append(args[0] if args else kwargs["hidden_states"])
+
+            hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in self.model.encoder.layers]
+        mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
+        try:
+            # transformers zeroes padded positions in place, so it gets a tensor of its own; when nothing is padded, no
+            # mask lets attention take its fastest kernel.
+            padded = bool((frames < hidden.shape[1]).any())
+            output = self.model.encoder(hidden.clone(), attention_mask=mask if padded else None)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*states, output.last_hidden_state]
+
+    def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
+        waves, lengths = pad_waveforms(waveforms, self._minimum, self.identity.normalize)
+        cnn_trains = torch.is_grad_enabled() and any(p.requires_grad for p in self.model.feature_extractor.parameters())
+        with torch.set_grad_enabled(cnn_trains):
+            features = self.cnn(waves, lengths)
+        frames = self.frame_counts(lengths)
+        states = self.encode(self.project(features), frames, last_only)
+        return Hidden([state.float() for state in states], frames)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        model = self.model
+        parts = {
+            "cnn": list(model.feature_extractor.parameters()),
+            "projection": list(model.feature_projection.parameters()),
+            "position": [*model.encoder.pos_conv_embed.parameters(), *model.encoder.layer_norm.parameters()],
+        }
+        for index, layer in enumerate(model.encoder.layers):
+            parts[f"layers.{index}"] = list(layer.parameters())
+        named = {id(parameter) for group in parts.values() for parameter in group}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in named]
+        if rest:
+            parts["mask_embedding"] = rest
+        return parts
+
+    def checkpoint(self) -> Checkpoint:
+        """The present weights with the configuration they came with."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return Checkpoint(dict(self.original_config), dict(self.preprocessor), state)
+
+
+def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape."""
+    if bool((valid >= hidden.shape[-1]).all()):
+        return norm(hidden)
+    batch, channels, time = hidden.shape
+    grouped = hidden.float().view(batch, norm.num_groups, channels // norm.num_groups, time)
+    mask = (torch.arange(time, device=hidden.device)[None, :] < valid[:, None])[:, None, None, :]
+    count = (valid * (channels // norm.num_groups)).view(batch, 1, 1, 1)
+    mean = (grouped * mask).sum(dim=(2, 3), keepdim=True) / count
+    centred = (grouped - mean) * mask
+    variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
+    normed = (centred * torch.rsqrt(variance + norm.eps)).view(batch, channels, time)
+    return (normed * norm.weight[None, :, None] + norm.bias[None, :, None]).to(hidden.dtype)
+
+
+def build(
+    checkpoint: Checkpoint, name: str, source: str, normalize: bool | None, random_seed: int | None,
+    dropout: float | None = None,
+) -> SpeechEncoder:  # fmt: skip
+    """Build the model of a checkpoint and fill it strictly.
+
+    Args:
+        checkpoint: configuration and weights; the weights are ignored when `random_seed` is given.
+        name, source: for the identity.
+        normalize: None takes what the checkpoint says.
+        random_seed: draw fresh weights instead (a baseline that shows what pre-training is worth).
+        dropout: replaces every dropout rate of the transformer while it is used; `config.json` keeps its own.
+
+    Raises:
+        SpeechFTError: unknown architecture; missing, unexpected or wrongly shaped tensors.
+    """
+    import transformers
+
+    family = checkpoint.config.get("model_type")
+    classes = {
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+    }
+    if family not in classes:
+        raise SpeechFTError(f"{source} is of an unknown architecture ({family})", f"known: {', '.join(FAMILIES)}")
+    config_class, model_class = classes[family]
+    rates = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+    changed = {} if dropout is None else dict.fromkeys(rates, dropout)
+    config = config_class.from_dict({**checkpoint.config, "layerdrop": 0.0, **changed})
+    if family != "wavlm":  # WavLM's gated position bias has one implementation
+        config._attn_implementation = "sdpa"
+    if random_seed is None and "masked_spec_embed" not in checkpoint.state:
+        config.mask_time_prob = config.mask_feature_prob = 0.0  # no such weight in the file, so none in the model
+    elif random_seed is not None or "masked_spec_embed" in checkpoint.state:
+        config.mask_time_prob = max(config.mask_time_prob, 0.05)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed or 0)
+        model = model_class(config)
+    if random_seed is None:
+        _fill(model, checkpoint.state, source)
+    normalize = bool(checkpoint.preprocessor.get("do_normalize", True)) if normalize is None else normalize
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
+        "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16000,
+        **checkpoint.preprocessor, "do_normalize": normalize,
+    }  # fmt: skip
+    identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()))
+    return SpeechEncoder(model, checkpoint.config, preprocessor, identity).eval()
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    own = model.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    problems = [
+        f"{len(names)} {word} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise SpeechFTError(
+            f"the weights of {source} do not fit its config.json: {'; '.join(problems)}",
+            "the checkpoint is foreign or damaged",
+        )
+    model.load_state_dict(state, strict=True)
