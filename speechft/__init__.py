@@ -1,0 +1,38 @@
+"""speechft: fine-tune self-supervised speech upstreams and keep what they knew (Speech-FT, arXiv 2502.12672).
+
+The commands from Python; everything heavy is imported at first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "evaluate", "finetune", "load_upstream", "merge"]
+
+if TYPE_CHECKING:
+    from speechft.merge.merge import merge
+    from speechft.superb.evaluate import evaluate
+    from speechft.train.finetune import finetune
+    from speechft.upstreams.load import load_upstream
+
+_HOMES = {
+    "load_upstream": "speechft.upstreams.load",
+    "finetune": "speechft.train.finetune",
+    "evaluate": "speechft.superb.evaluate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'speechft' has no attribute {name!r}")
+
+
+def merge(*args: Any, **kwargs: Any) -> Any:  # noqa: F811  a function, because a package of this name stands beside it
+    """See `speechft.merge.merge.merge`."""
+    from speechft.merge.merge import merge as merge_models
+
+    return merge_models(*args, **kwargs)

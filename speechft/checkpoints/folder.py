@@ -46,6 +46,11 @@ def canonical_name(name: str) -> str:
     return name.replace("pos_conv_embed.conv.weight_v", "pos_conv_embed.conv.parametrizations.weight.original1")
 
 
+def is_head(name: str) -> bool:
+    """Whether a canonical name belongs to a task's or the pre-training's head rather than to the upstream."""
+    return name.startswith(_HEADS)
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a `.safetensors` file, or a `.bin` one without unpickling anything but tensors.
 
@@ -88,7 +93,7 @@ def read_folder(folder: str | Path) -> Checkpoint:
     state, dropped = {}, []
     for name, tensor in read_tensors(weights).items():
         canonical = canonical_name(name)
-        if canonical.startswith(_HEADS):
+        if is_head(canonical):
             dropped.append(name)
         else:
             state[canonical] = tensor

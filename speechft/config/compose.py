@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speechft.config.locate import config_dir
+from speechft.config.locate import config_dir, group_names
 from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
@@ -33,19 +35,39 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
             config = hydra_compose(primary, overrides=list(overrides))
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_one_line(error), "see configs/ for the keys and choices; +key=value adds a key") from error
+        raise _explained(primary, error) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
 
-def _one_line(error: Exception) -> str:
-    cause = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if cause is not None and len(lines) == 1 and "struct" not in lines[0]:
-        lines += [line.strip() for line in str(cause).splitlines()[:1] if line.strip()]
-    noise = ("full_key:", "object_type=", "Set the environment", "Config search path", "To append", "reference_type")
-    kept = [line for line in lines if not line.startswith(noise) and "provider=" not in line]
-    return ": ".join(kept[:3])
+def _explained(primary: str, error: Exception) -> UsageError:
+    """Hydra's many-lined errors as what is wrong and what would be right."""
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
+        group, name = found.groups()
+        return UsageError(f"unknown {group} {name!r}", f"known: {', '.join(group_names(group))}")
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found.group(1)
+        known = list(flatten(_plain(primary)))
+        close = difflib.get_close_matches(key, known, 3, 0.6)
+        hint = f"did you mean {', '.join(close)}? " if close else ""
+        return UsageError(f"unknown key {key!r}", f"{hint}+{key}=... would add a key")
+    if found := re.search(r"full_key: ([\w.]+)", text):
+        key = found.group(1)
+        return UsageError(f"{key} has no value", f"give it: {key}=...")
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
+
+
+def _plain(primary: str) -> dict[str, Any]:
+    """The configuration without any override, for its keys; values that must be given stay `???`."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        container = OmegaConf.to_container(hydra_compose(primary), resolve=False)
+    return {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

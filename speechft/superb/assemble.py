@@ -15,9 +15,10 @@ import torch
 
 from speechft.files import sha256_json
 from speechft.superb import state as saved
+from speechft.superb.batches import FeatureSplit
 from speechft.superb.bridge import HUB_NAME, Bridge
 from speechft.superb.extract import data_identity, extract, plan
-from speechft.superb.fast import FastRun, FeatureSplit
+from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
 from speechft.superb.store import FeatureStore, Key, Layout, check_budget

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    upstreams: Sequence[Any],
+    upstreams: Sequence[Any] | Mapping[str, Any],
     tasks: Sequence[str] | None = None,
     engine: str | None = None,
     out: str | Path | None = None,
@@ -35,7 +35,7 @@ def evaluate(
     """Score every upstream on every task.
 
     Args:
-        upstreams: names, folders, runs, or loaded `Upstream`s.
+        upstreams: names, folders, runs, or loaded `Upstream`s; as a mapping, from the names of their result folders.
         tasks, engine, out: as in `cfg`, which they overrule.
         cfg: a composed `configs/eval.yaml` (`settings.compose`); None takes it as it is.
         progress: where to tell what happens; stderr unless given.
@@ -179,8 +179,7 @@ def _fast(
         say=progress.say,
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
-    run.train()
-    return run.finish(), run.data
+    return run.run(), run.data
 
 
 def _reference(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,10 @@ def safe(text: str) -> str:
     return name or "model"
 
 
-def named(sources: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Expand and name; two different sources never share a name."""
+def named(sources: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Expand and name; two different sources never share a name. A mapping brings its own names."""
+    if isinstance(sources, Mapping):
+        return [(safe(name), source) for name, source in sources.items()]
     result: list[tuple[str, Any]] = []
     for source in (one for given in sources for one in expand(given)):
         name = model_name(source)

@@ -45,8 +45,9 @@ def make_targets(cuts: CutSet, codebook: Mapping[str, Any], seed: int, cache: Pa
     identity = [sorted((cut.id, round(cut.duration, 4)) for cut in cuts), options, clusters, seed, 1]
     file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
     if file.is_file():
-        with np.load(file) as kept:
-            return {id: kept["labels"][start:end] for id, start, end in zip(kept["ids"], *_spans(kept["counts"]), strict=True)}
+        with np.load(file) as kept:  # each access reads the array anew, so each is read once
+            ids, counts, flat = kept["ids"].tolist(), kept["counts"], kept["labels"]
+        return {id: flat[start:end] for id, start, end in zip(ids, *_spans(counts), strict=True)}
 
     generator = np.random.default_rng(seed)
     sample = [cut for cut in cuts if generator.random() < min(1.0, 1500 / len(cuts))] or list(cuts)[:100]

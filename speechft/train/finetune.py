@@ -75,7 +75,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     if main:
         run.folder.mkdir(parents=True, exist_ok=True)
         write_config(run.config, settings)
-        write_json(run.pretrained, {**upstream.identity.as_dict(), "format": "huggingface", "versions": versions()})
+        write_json(run.pretrained, {**upstream.identity.as_dict(), "format": "huggingface",
+                                   "random_seed": settings["upstream"].get("random_seed"), "versions": versions()})  # fmt: skip
         set_latest(run.folder)
         if bad or bad_dev:
             listed = "".join(f"{identifier}\t{reason}\n" for identifier, reason in [*bad, *bad_dev])

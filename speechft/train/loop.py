@@ -98,7 +98,7 @@ class Training:
                 if self.strategy.phase(step, total) != phase:
                     phase = self.strategy.phase(step, total)
                     model = self._enter_phase(learner, step, total)
-                    if log:
+                    if log and (step == 0 or self.strategy.phase(step - 1, total) != phase):
                         log.write(step=step, phase=phase, event="phase", **self._hashes())
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * schedule.factor(step)
@@ -161,9 +161,10 @@ class Training:
         """Gradients of one optimiser step; returns the mean loss, figures to log, and the seconds of audio heard."""
         count, losses, seconds, figures = int(self.options["accumulate"]), [], 0.0, {}
         for part in range(count):
-            # The random state follows from the step too (dropout, masks), so no generator state needs saving.
-            _seed(self.seed, step, part, self.accelerator.process_index)
             batch = next(stream).to(self.accelerator.device)
+            # The random state follows from the step too (dropout, masks), so no generator state needs saving. It is set
+            # after reading, because a loader that starts, at a resume or a new epoch, draws from it.
+            _seed(self.seed, step, part, self.accelerator.process_index)
             with self.accelerator.autocast():
                 loss, figures = model(batch)
             self.accelerator.backward(loss / count)

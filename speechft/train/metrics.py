@@ -21,6 +21,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         kept = [line for line in read_metrics(path) if line["step"] <= step]
+        kept = [line for line in kept if not (line["step"] == step and line.get("event") == "phase")]
         self._earlier = max((line.get("wall_seconds", 0.0) for line in kept), default=0.0)
         self._began = time.monotonic()
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

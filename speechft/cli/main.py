@@ -1,0 +1,91 @@
+"""The command line: finds the verb, and turns errors into one line and an exit code. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from speechft import __version__
+from speechft.errors import SpeechFTError, UsageError
+
+VERBS = {
+    "train": ("speechft.cli.train", "stage 1: fine-tune an upstream on a task"),
+    "merge": ("speechft.cli.merge", "stage 2: interpolate it with the pre-trained upstream"),
+    "eval": ("speechft.cli.eval", "stage 3: score upstreams on SUPERB (speechft eval superb)"),
+    "demo": ("speechft.cli.demo", "the whole method, offline, in minutes"),
+    "doctor": ("speechft.cli.doctor", "what is installed, what is missing, which tasks can run"),
+}
+
+
+def usage() -> str:
+    """The help of `speechft` itself."""
+    verbs = "\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())
+    return f"""usage: speechft COMMAND [option ...] [override ...]
+
+Fine-tune self-supervised speech upstreams and keep what they knew (Speech-FT, arXiv 2502.12672).
+
+commands:
+{verbs}
+
+options:
+  --help     this text; speechft COMMAND --help for a command's own
+  --version  the version
+  --debug    show the traceback of an error
+
+Start with: speechft demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            sys.stdout.write(usage())
+            return 0 if words else 2
+        if words[0] == "--version":
+            sys.stdout.write(f"speechft {__version__}\n")
+            return 0
+        verb, *rest = [word for word in words if word != "--debug"] if words[0] == "--debug" else words
+        if verb not in VERBS:
+            raise UsageError(f"unknown command {verb!r}", f"known: {', '.join(VERBS)}; see speechft --help")
+        _calm_libraries()
+        return int(import_module(VERBS[verb][0]).run(rest) or 0)
+    except SystemExit as leave:  # argparse after --help
+        return int(leave.code or 0) if isinstance(leave.code, int) or leave.code is None else 1
+    except SpeechFTError as error:
+        if debug:
+            raise
+        print(f"speechft: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("speechft: error: interrupted; run the same command to go on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        print(f"speechft: error: {type(error).__name__}: {first}; run again with --debug to see where", file=sys.stderr)
+        return 1
+
+
+def _calm_libraries() -> None:
+    """Settings of libraries that must stand before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads halve the speed of a busy machine
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchaudio|transformers|lhotse|s3prl)")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""`speechft merge`: stage 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechft.cli.arguments import Parser, result
+from speechft.errors import UsageError
+
+_EPILOG = """examples:
+  speechft merge                                  the latest run, alpha 0.25
+  speechft merge runs/NAME --alpha 0.1 0.25 0.5
+  speechft merge --pretrained facebook/hubert-base-ls960 --finetuned mine/ --out merged/
+
+alpha is the weight of the fine-tuned side: 0 is the pre-trained model, 1 the fine-tuned one."""
+
+
+def run(words: Sequence[str]) -> int:
+    parser = Parser("merge", "Stage 2: interpolate fine-tuned weights with the pre-trained ones.", _EPILOG)
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's folder (default: the latest run)")
+    parser.add_argument("--pretrained", metavar="P", help="instead of a run: the pre-trained folder or hub name")
+    parser.add_argument("--finetuned", metavar="F", nargs="+", help="with --pretrained: one or several folders")
+    parser.add_argument("--alpha", metavar="A", nargs="+", type=float, default=[0.25], help="default 0.25")
+    parser.add_argument("--method", metavar="M", default="linear", help="default linear")
+    parser.add_argument("--extrapolate", action="store_true", help="allow alpha outside [0, 1]")
+    parser.add_argument("--out", metavar="DIR", help="where alpha-A/ folders go (default: the run's merged/)")
+    arguments = parser.parse_intermixed_args(list(words))
+    if bool(arguments.pretrained) != bool(arguments.finetuned) or (arguments.run and arguments.pretrained):
+        raise UsageError("give a run, or both --pretrained and --finetuned", "see speechft merge --help")
+
+    from speechft.merge.merge import merge, merge_run
+    from speechft.runs import find_run
+
+    out = Path(arguments.out) if arguments.out else None
+    if arguments.pretrained:
+        merged = merge(arguments.pretrained, arguments.finetuned, arguments.alpha, arguments.method, out or Path("merged"),
+                       arguments.extrapolate)  # fmt: skip
+    else:
+        found = find_run(arguments.run)
+        merged = merge_run(found, arguments.alpha, arguments.method, out, arguments.extrapolate)
+    value = [{"alpha": model.alpha, "folder": str(model.folder)} for model in merged]
+    result(arguments.json, value, [str(model.folder) for model in merged])
+    return 0

@@ -1,0 +1,29 @@
+"""The model card of a merged upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merged_card(record: Mapping[str, Any]) -> str:
+    """`README.md` of a merged folder, from its `merge.json`."""
+    parents = "\n".join(f"| {p['role']} | `{p['path']}` | `{p['sha256']}` |" for p in record["parents"])
+    return f"""---
+library_name: transformers
+tags: [speech, speechft, merge]
+---
+# Merged speech upstream, α = {record["alpha"]:g}
+
+Method `{record["method"]}` ({record["paper"]}): θ̂ = {record["formula"]}. α is {record["alpha_means"]}.
+
+| parent | path | sha256 of its weights |
+|---|---|---|
+{parents}
+
+The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weights' norm. Weights sha256 `{record["sha256"]}`;
+everything else is in `merge.json`.
+
+Load it with `transformers.AutoModel.from_pretrained(folder)` or `speechft.load_upstream(folder)`. Input normalisation
+is in `preprocessor_config.json` (`do_normalize`).
+"""

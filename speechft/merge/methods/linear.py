@@ -1,0 +1,35 @@
+"""Linear interpolation: θ̂ = θ0 + α · mean_k(θ'_k − θ0).
+
+Speech-FT (2502.12672, section III-B); with one fine-tuned model it is WiSE-FT (2109.01903), and the mean of several is
+a model soup's (2203.05482) taken on task vectors (2212.04089).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def linear(base: Tensor, tuned: Sequence[Tensor], alpha: float) -> Tensor:
+    """Interpolate one tensor.
+
+    Args:
+        base: θ0, any shape, floating point.
+        tuned: θ'_k, each of the same shape.
+        alpha: weight of the fine-tuned side; 0 gives θ0 and, with one θ', 1 gives θ', both bit for bit.
+
+    Returns:
+        The same shape, float32 (float64 if a parent is).
+    """
+    kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in (base, *tuned)) else torch.float32
+    if alpha == 0.0:
+        return base.to(kind)
+    if alpha == 1.0 and len(tuned) == 1:
+        return tuned[0].to(kind)
+    origin = base.to(kind)
+    update = torch.zeros_like(origin)
+    for tensor in tuned:
+        update += tensor.to(kind) - origin
+    return origin + alpha * (update / len(tuned))

@@ -1,0 +1,96 @@
+"""Batches of stored features: drawn and collated by s3prl's own loader, looked up in the store, summed over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from speechft.errors import SpeechFTError
+from speechft.superb.store import Features
+from speechft.superb.tasks.base import Split, Task
+
+_RESIDENT_BYTES = 2 << 30  # pooled features up to this size are kept in memory, on the device
+
+
+class Positions(Dataset):  # type: ignore[type-arg]
+    """Elements are their own positions: shows what a sampler draws."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class _WeightedSum(torch.autograd.Function):
+    """`weights [layers]`, `features [rows, layers, dim]` -> `[rows, dim]`; only the weights get a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        return torch.matmul(weights, features)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (features,) = ctx.saved_tensors
+        # as a batch of matrix-vector products: einsum copies the features first and is several times slower
+        return torch.bmm(features, grads[0].unsqueeze(-1)).sum(dim=0).squeeze(-1), None
+
+
+class FeatureSplit:
+    """A split as the expert sees it: batches of `(features, others)` instead of `(waveforms, others)`.
+
+    Args:
+        task, expert, split: where batches come from.
+        features: stored features of the split's items.
+        device: where the expert is.
+    """
+
+    def __init__(self, task: Task, expert: Any, split: Split, features: Features, device: torch.device) -> None:
+        self.split = split
+        self.device = device
+        self.pooled = task.kind == "pooled"
+        self.features = features
+        self.loader = task.loader(expert, split.name)
+        if len(self.loader) == 0:
+            raise SpeechFTError(
+                f"the {split.name} set of {task.name} has {len(split.items)} items, fewer than one batch",
+                f"lower superb.{task.name}.batch_size",
+            )
+        self.batch = task.batches(expert, split, self.loader)
+        self.table: Tensor | None = None
+        if self.pooled and features.nbytes <= _RESIDENT_BYTES:
+            rows, _ = features.gather(range(len(features)))
+            self.table = torch.from_numpy(rows).to(device)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def draw(self) -> Iterator[list[int]]:
+        """One epoch of index batches; takes from the random generators what iterating the expert's loader takes."""
+        positions = Positions(len(self.loader.dataset))
+        return iter(DataLoader(positions, batch_sampler=self.loader.batch_sampler, collate_fn=list, num_workers=0))
+
+    def look_up(self, indices: Sequence[int]) -> tuple[Tensor, list[int], list[Any]]:
+        """Stored rows `[rows, layers, dim]` float32 on the device, rows per utterance, and the batch's other parts."""
+        numbers, others = self.batch(indices)
+        if self.table is not None:
+            return self.table[torch.tensor(numbers, device=self.device)], [1] * len(numbers), others
+        rows, counts = self.features.gather(numbers)
+        return torch.from_numpy(rows).to(self.device).float(), counts, others
+
+
+def weigh(featurizer: Any, rows: Tensor, counts: list[int]) -> list[Tensor]:
+    """Softmax-weighted sum over layers (s3prl's `Featurizer._weighted_sum`): a `[frames, dim]` tensor per utterance."""
+    if hasattr(featurizer, "weights"):
+        summed = _WeightedSum.apply(featurizer.weights.softmax(dim=-1), rows)
+    else:
+        summed = rows[:, 0]
+    return list(summed.split(counts))

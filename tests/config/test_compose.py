@@ -1,0 +1,49 @@
+"""Every configuration composes; mistakes are explained."""
+
+import pytest
+import yaml
+
+from speechft.config.compose import compose, differences
+from speechft.config.locate import config_dir, group_names, read_group
+from speechft.errors import UsageError
+
+
+@pytest.mark.parametrize("group", ["upstream", "task", "strategy", "trainer"])
+def test_every_choice_composes(group):
+    for name in group_names(group):
+        settings = compose("train", [f"{group}={name}", "data=synthetic"])
+        assert settings[group] == {**settings[group], **{k: v for k, v in read_group(group, name).items() if k == "name"}}
+
+
+@pytest.mark.parametrize("experiment", group_names("experiment"))
+def test_every_experiment_composes(experiment):
+    needed = {"pretrain_nano": ["data.speech=/x", "data.teacher=/y"]}
+    compose("train", [f"experiment={experiment}", *needed.get(experiment, [])])
+
+
+def test_every_file_opens_with_the_command_that_uses_it():
+    for path in config_dir().rglob("*.yaml"):
+        lines = [line for line in path.read_text().splitlines()[:3] if "@package" not in line]
+        assert lines[0].startswith("# speechft "), path
+        yaml.safe_load(path.read_text().replace("???", "null"))
+
+
+def test_mistyped_keys_get_a_suggestion():
+    with pytest.raises(UsageError, match=r"unknown key 'trainer\.stepss'; did you mean trainer\.steps"):
+        compose("train", ["trainer.stepss=3"])
+
+
+def test_unknown_choices_list_the_known_ones():
+    with pytest.raises(UsageError, match=r"unknown strategy 'stabel'; known: .*regular, stable"):
+        compose("train", ["strategy=stabel"])
+
+
+def test_a_missing_value_is_named():
+    with pytest.raises(UsageError, match=r"data\.root has no value"):
+        compose("train", ["data=librispeech"])
+
+
+def test_differences_pass_over_what_does_not_matter():
+    old = compose("train", ["trainer.lr=1e-4"])
+    new = compose("train", ["trainer.lr=2e-4", "trainer.log_every=1", "trainer.device=cpu"])
+    assert differences(old, new) == ["trainer.lr: 0.0001 -> 0.0002"]

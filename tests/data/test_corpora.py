@@ -1,0 +1,120 @@
+"""Corpora read by the definition of their layouts; bad items are named."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.data.audio import load_audio
+from speechft.data.corpora import load_cuts, speaker_position
+from speechft.data.lexicon import missing_words, pronounce, read_lexicon
+from speechft.data.loader import read_cut
+from speechft.errors import SpeechFTError, UsageError
+
+
+def test_librispeech_cuts_carry_text_speaker_and_audio(librispeech):
+    cuts, bad = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}])
+    assert len(cuts) == 8 and not bad
+    lines = dict(line.split(" ", 1) for line in (librispeech / "dev-clean/21/1/21-1.trans.txt").read_text().splitlines())
+    for cut in cuts:
+        assert cut.supervisions[0].text == lines[cut.id]
+        assert cut.supervisions[0].speaker == "21"
+        samples, rate = soundfile.read(librispeech / f"dev-clean/21/1/{cut.id}.flac", dtype="float32")
+        assert rate == 16_000
+        assert np.array_equal(read_cut(cut).numpy(), samples)
+
+
+@pytest.fixture
+def table(tmp_path):
+    time = np.arange(16_000) / 8000
+    soundfile.write(tmp_path / "a.wav", np.stack([np.sin(440 * 2 * np.pi * time), np.zeros_like(time)], 1) * 0.5, 8000)
+    soundfile.write(tmp_path / "b.wav", np.random.default_rng(0).standard_normal(8000) * 0.1, 16_000)
+    rows = "id\tpath\tspeaker\ttext\tsplit\n" "a\ta.wav\ts1\tHELLO\ttrain\n" "b\tb.wav\ts2\tWORLD\tdev\n"
+    (tmp_path / "utterances.tsv").write_text(rows)
+    return tmp_path / "utterances.tsv"
+
+
+def test_any_rate_and_channels_become_16_khz_mono(table):
+    cuts, _ = load_cuts([{"kind": "tsv", "path": str(table)}])
+    first = read_cut(cuts["a"])
+    assert first.dim() == 1 and abs(first.numel() - 32_000) <= 1
+    spectrum = np.abs(np.fft.rfft(first.numpy()))
+    assert abs(np.argmax(spectrum) / 2.0 - 440) < 2  # two seconds: half a hertz a bin
+    assert abs(load_audio(table.parent / "a.wav").numel() - 32_000) <= 1
+
+
+def test_where_and_labels(table):
+    cuts, _ = load_cuts([{"kind": "tsv", "path": str(table), "where": {"split": "dev"}}])
+    assert [cut.id for cut in cuts] == ["b"]
+    assert cuts["b"].supervisions[0].custom["split"] == "dev"
+    with pytest.raises(SpeechFTError, match="has no column fold; its columns: id, path"):
+        load_cuts([{"kind": "tsv", "path": str(table), "where": {"fold": 1}}])
+
+
+def test_speaker_fractions_split_without_overlap():
+    names = [f"speaker{index}" for index in range(1000)]
+    places = [speaker_position(name) for name in names]
+    assert all(0 <= place < 1 for place in places)
+    assert 430 < sum(place < 0.5 for place in places) < 570
+
+
+def test_broken_audio_is_named_or_skipped(table):
+    (table.parent / "b.wav").write_text("this is no audio")
+    with pytest.raises(SpeechFTError, match=r"audio file .*b\.wav cannot be read"):
+        load_cuts([{"kind": "tsv", "path": str(table)}])
+    cuts, bad = load_cuts([{"kind": "tsv", "path": str(table)}], skip_bad=True)
+    assert len(cuts) == 1 and bad[0][0] == "b"
+
+
+def test_missing_audio_and_empty_transcripts_are_named(table):
+    text = table.read_text()
+    table.write_text(text.replace("WORLD", " "))
+    with pytest.raises(SpeechFTError, match="utterance b has an empty transcript"):
+        load_cuts([{"kind": "tsv", "path": str(table)}])
+    table.write_text(text.replace("b.wav", "nowhere.wav"))
+    with pytest.raises(SpeechFTError, match=r"audio file .*nowhere\.wav is missing"):
+        load_cuts([{"kind": "tsv", "path": str(table)}])
+
+
+def test_audio_that_is_empty_or_not_finite(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16_000, subtype="FLOAT")
+    with pytest.raises(SpeechFTError, match="holds no audio"):
+        load_audio(tmp_path / "empty.wav")
+    with pytest.raises(SpeechFTError, match="not finite"):
+        load_audio(tmp_path / "nan.wav")
+
+
+def test_missing_folders_and_kinds(librispeech, tmp_path):
+    with pytest.raises(SpeechFTError, match="a LibriSpeech split is missing: .*/train-clean-100"):
+        load_cuts([{"kind": "librispeech", "root": str(tmp_path), "split": "train-clean-100"}])
+    with pytest.raises(UsageError, match="unknown corpus kind 'librispech'; known: librispeech"):
+        load_cuts([{"kind": "librispech", "root": str(librispeech)}])
+    with pytest.raises(UsageError, match="corpus kind tsv"):
+        load_cuts([{"kind": "tsv", "file": "x"}])
+
+
+def test_the_same_id_twice_is_refused(librispeech):
+    source = {"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}
+    with pytest.raises(SpeechFTError, match="is in the corpus twice"):
+        load_cuts([source, source])
+
+
+def test_a_truncated_file_is_named_when_it_is_read(librispeech, tmp_path):
+    shutil.copytree(librispeech / "dev-clean", tmp_path / "dev-clean")
+    broken = next((tmp_path / "dev-clean").rglob("*.flac"))
+    broken.write_bytes(broken.read_bytes()[:2000])
+    cuts, _ = load_cuts([{"kind": "librispeech", "root": str(tmp_path), "split": "dev-clean"}])
+    with pytest.raises(SpeechFTError, match=broken.name):
+        read_cut(cuts[broken.stem])
+
+
+def test_lexicon(tmp_path):
+    (tmp_path / "lexicon.txt").write_text("hello  HH AH0 L OW1\nHELLO HH EH0 L OW1\nA\tAH0\n\n")
+    lexicon = read_lexicon(tmp_path / "lexicon.txt")
+    assert pronounce("a Hello", lexicon) == ["AH0", "HH", "AH0", "L", "OW1"]
+    assert missing_words(["A WORLD", "HELLO YOU"], lexicon) == ["WORLD", "YOU"]
+    (tmp_path / "lexicon.txt").write_text("HELLO\n")
+    with pytest.raises(SpeechFTError, match="line 1 .* no phones"):
+        read_lexicon(tmp_path / "lexicon.txt")

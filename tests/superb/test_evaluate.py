@@ -1,0 +1,193 @@
+"""From the Python call to the JSON files."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_corpora import save_upstream
+
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import read_json
+from speechft.superb.evaluate import evaluate
+from speechft.superb.progress import Progress
+from speechft.superb.sources import model_name, named
+
+
+class Listener(Progress):
+    """Messages, kept."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+
+def test_importing_the_package_is_light():
+    code = (
+        "import sys, speechft.superb, speechft.superb.evaluate; print('torch' in sys.modules, 's3prl' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False False"
+
+
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_three_tasks_end_to_end(engine, configuration, upstream_folder, upstream, tmp_path, capfd):
+    listener = Listener()
+    results = evaluate([upstream_folder], engine=engine, cfg=configuration(), progress=listener)
+    assert capfd.readouterr() == ("", "")  # stdout belongs to the command's results
+    assert [result["task"] for result in results] == ["pr", "sid", "ks"]
+    for result in results:
+        folder = tmp_path / "out" / "tiny"
+        assert read_json(folder / f"{result['task']}.json") == result
+        assert result["upstream"] == upstream.identity.as_dict()
+        assert (result["engine"], result["steps"], result["seed"], result["lr"]) == (engine, 6, 1337, 1e-2)
+        assert {"speechft", "s3prl", "torch", "transformers"} == set(result["versions"])
+        assert sum(result["layer_weights"]) == pytest.approx(1) and len(result["layer_weights"]) == 4
+        assert list(result["metrics"]) == [result["metric"]] and result["dev"]["step"] in (3, 6)
+        lines = [json.loads(line) for line in (folder / f"{result['task']}.utterances.jsonl").open()]
+        assert len(lines) == result["test_utterances"] == {"pr": 4, "sid": 4, "ks": 12}[result["task"]]
+        if result["metric"] == "per":
+            score = sum(line["errors"] for line in lines) / sum(line["length"] for line in lines)
+        else:
+            score = sum(line["correct"] for line in lines) / len(lines)
+        assert score == pytest.approx(result["metrics"][result["metric"]])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")}
+    again = Listener()
+    assert evaluate([upstream_folder], engine=engine, cfg=configuration(), progress=again) == results
+    assert again.text.count("finished before") == 3
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")} == before
+    changed = configuration(seed=3, tasks=["sid"])
+    assert evaluate([upstream_folder], engine=engine, cfg=changed, progress=again)[0]["seed"] == 3
+
+
+def test_features_are_made_once_per_weights(configuration, upstream_folder, tmp_path):
+    cfg = configuration(tasks="sid")
+    evaluate([upstream_folder], cfg=cfg, progress=Listener())
+    sets = sorted((tmp_path / "store" / "pooled").iterdir())
+    assert len(sets) == 3
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
+    cfg["superb"]["sid"]["lr"] = 1e-3  # another head on the same features
+    evaluate([upstream_folder], cfg=cfg, progress=Listener())
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")} == files
+    other = save_upstream(tmp_path / "other", seed=1)
+    evaluate([other], cfg=cfg, progress=Listener())
+    assert len(list((tmp_path / "store" / "pooled").iterdir())) == 6
+    assert (tmp_path / "out" / "other" / "sid.json").is_file()
+
+
+@pytest.mark.parametrize("task", ["pr", "ks"])
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(task, configuration, upstream, monkeypatch, tmp_path):
+    from speechft.superb.fast import FastRun
+
+    recipe = {"steps": 10, "log_step": 4}
+    plain = evaluate([upstream], [task], cfg=configuration(recipe), progress=Listener())[0]
+    cfg = configuration(recipe, out=str(tmp_path / "second"))
+    forward, counts = FastRun._forward, []
+
+    def killed(self, name, *args):
+        counts.append(name)
+        if counts.count("train") == 8 * cfg["superb"][task]["accumulate"]:
+            raise KeyboardInterrupt
+        return forward(self, name, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FastRun, "_forward", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate([upstream], [task], cfg=cfg, progress=Listener())
+    state = next((tmp_path / "second").rglob("state.pt"))
+    assert torch.load(state, weights_only=True)["step"] == 6
+    resumed = evaluate([upstream], [task], cfg=cfg, progress=Listener())[0]
+    assert not state.exists()
+    for key in ("metrics", "dev", "layer_weights", "loss"):
+        assert resumed[key] == plain[key], key
+
+
+def test_s3prl_goes_on_from_its_checkpoint(configuration, upstream, tmp_path):
+    class Killer(Listener):
+        def bar(self, label):
+            def show(done, total):
+                if done == 6:
+                    raise KeyboardInterrupt
+
+            return show
+
+    cfg = configuration({"steps": 9})
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([upstream], ["pr"], "s3prl", cfg=cfg, progress=Killer())
+    expdir = tmp_path / "out" / "tiny" / ".work" / "pr-s3prl" / "s3prl"
+    assert [path.name for path in expdir.glob("states-*.ckpt")] == ["states-3.ckpt"]
+    result = evaluate([upstream], ["pr"], "s3prl", cfg=cfg, progress=Listener())[0]
+    assert result["steps"] == 9 and result["dev"]["step"] in (3, 6, 9)
+    assert [path.name for path in expdir.glob("states-*.ckpt")] == ["states-9.ckpt"]
+
+
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_a_loss_that_is_nan_is_one_line(engine, configuration, upstream):
+    cfg = configuration({"lr": 1e30}, tasks=["sid"])
+    with pytest.raises(SpeechFTError, match=r"^the loss of sid is NaN at step \d+; lower superb.sid.lr$"):
+        evaluate([upstream], engine=engine, cfg=cfg, progress=Listener())
+
+
+def test_a_batch_larger_than_the_corpus(configuration, upstream):
+    for engine in ("fast", "s3prl"):
+        with pytest.raises(SpeechFTError, match=r"fewer (items )?than one batch"):
+            evaluate([upstream], ["ks"], engine, cfg=configuration({"batch_size": 500}), progress=Listener())
+
+
+def test_failures_inside_s3prl_are_one_line_with_a_log(configuration, upstream, monkeypatch):
+    from speechft.superb.tasks.ks import KS
+
+    monkeypatch.setattr(KS, "settle", lambda self, expert: 1 / 0)
+    with pytest.raises(
+        SpeechFTError, match=r"ks failed inside s3prl \(ZeroDivisionError.*; see (.*s3prl.log)"
+    ) as error:
+        evaluate([upstream], ["ks"], cfg=configuration(), progress=Listener())
+    log = error.value.mend.removeprefix("see ")
+    assert "Traceback" in open(log).read()  # noqa: PTH123, SIM115
+
+
+def test_over_budget(configuration, upstream, tmp_path):
+    with pytest.raises(SpeechFTError, match=r"features for pr take .* GB"):
+        evaluate([upstream], ["pr"], cfg=configuration(budget_gb=1e-6), progress=Listener())
+    assert not (tmp_path / "store").exists()
+
+
+def test_half_precision_frames(configuration, upstream):
+    full = evaluate([upstream], ["pr"], cfg=configuration(), progress=Listener())[0]
+    half = evaluate([upstream], ["pr"], cfg=configuration(frames_dtype="float16"), progress=Listener())[0]
+    assert half["loss"] == pytest.approx(full["loss"], abs=2e-2) and half["loss"] != full["loss"]
+
+
+def test_wrong_use(configuration, upstream):
+    with pytest.raises(UsageError, match="unknown SUPERB task asv"):
+        evaluate([upstream], ["asv"], cfg=configuration())
+    with pytest.raises(UsageError, match="unknown engine 'slow'"):
+        evaluate([upstream], engine="slow", cfg=configuration())
+    with pytest.raises(UsageError, match="budget_gb=0"):
+        evaluate([upstream], cfg=configuration(budget_gb=0))
+    with pytest.raises(UsageError, match="neither a known name nor a folder"):
+        evaluate(["no_such_upstream"], cfg=configuration(), progress=Listener())
+
+
+def test_names_of_results(tmp_path):
+    for folder in ("myrun/merged/alpha-0.25", "myrun/merged/alpha-0.5", "myrun/finetuned", "single/finetuned", "plain"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    assert [name for name, _ in named([tmp_path / "myrun"])] == ["myrun-alpha-0.25", "myrun-alpha-0.5"]
+    assert [name for name, _ in named([str(tmp_path / "single"), tmp_path / "plain"])] == ["single-finetuned", "plain"]
+    assert model_name("facebook/hubert-base-ls960") == "facebook--hubert-base-ls960"
+    assert model_name("hubert_base") == "hubert_base"
+    (tmp_path / "x" / "plain").mkdir(parents=True)
+    (tmp_path / "x" / "plain" / "config.json").write_text("{}")
+    first, second = named([tmp_path / "plain", tmp_path / "x" / "plain", tmp_path / "plain"])
+    assert first[0] == "plain" and second[0].startswith("plain-")
+    assert named({"mine": tmp_path / "plain", "a/b": "x"}) == [("mine", tmp_path / "plain"), ("a--b", "x")]
+    with pytest.raises(SpeechFTError, match="holds no model"):
+        named([tmp_path / "empty"])

@@ -1,0 +1,118 @@
+"""Masked prediction: targets at the right times, masks of the right size, a loss that falls."""
+
+import numpy as np
+import pytest
+import torch
+
+from speechft.data.corpora import load_cuts
+from speechft.data.loader import Batch, read_cut
+from speechft.errors import UsageError
+from speechft.tasks.build import build_task
+from speechft.tasks.targets import make_targets
+from speechft.upstreams.load import load_upstream
+
+
+@pytest.fixture(scope="module")
+def cuts(librispeech):
+    return load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}])[0]
+
+
+@pytest.mark.parametrize("codebook", [
+    {"features": "mfcc", "clusters": 6}, {"features": "logmel", "clusters": 6},
+    {"features": "upstream", "upstream": "hubert_nano_random", "layer": 2, "clusters": 6},
+], ids=lambda codebook: codebook["features"])  # fmt: skip
+def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
+    """Words of this corpus are tones: frames of one tone share a cluster that other tones do not have."""
+    labels = make_targets(cuts, codebook, seed=0, cache=tmp_path)
+    assert labels.keys() == {cut.id for cut in cuts}
+    votes: dict[str, list[int]] = {}
+    for cut in cuts:
+        frames = labels[cut.id]
+        assert abs(len(frames) - cut.duration * 50) <= 2 and frames.max() < 6
+        for place, word in enumerate(cut.supervisions[0].text.split()):
+            inside = frames[int(50 * 0.35 * place) + 4 : int(50 * 0.35 * (place + 1)) - 4]
+            votes.setdefault(word, []).extend(int(x) for x in inside)
+    purity = {word: np.bincount(v).max() / len(v) for word, v in votes.items()}
+    assert np.mean(list(purity.values())) > 0.6
+    again = make_targets(cuts, codebook, seed=0, cache=tmp_path)
+    assert all(np.array_equal(labels[id], again[id]) for id in labels)
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+
+
+def test_long_contexts_smooth_log_mels(cuts, tmp_path):
+    short = make_targets(cuts, {"features": "logmel", "clusters": 6}, 0, tmp_path)
+    long = make_targets(cuts, {"features": "logmel", "context": 2.0, "clusters": 6}, 0, tmp_path)
+
+    def changes(labels):
+        return sum(int((np.diff(row.astype(int)) != 0).sum()) for row in labels.values())
+
+    assert changes(long) < changes(short)
+
+
+def _prepared(cuts, tmp_path, **options):
+    task = build_task({"kind": "masked_prediction", "codebooks": [{"features": "mfcc", "clusters": 8}], **options})
+    upstream = load_upstream("hubert_nano_random")
+    torch.manual_seed(0)
+    task.prepare(upstream, cuts, None, tmp_path)
+    return task, upstream, Batch([read_cut(cut) for cut in cuts], list(cuts))
+
+
+def test_masks_cover_the_wanted_share_in_spans(cuts, tmp_path):
+    task, _, _ = _prepared(cuts, tmp_path, mask_fraction=0.4, mask_span=5)
+    torch.manual_seed(0)
+    frames = torch.tensor([200, 100] * 50)
+    mask = task._spans(frames, 200)
+    valid = torch.arange(200) < frames[:, None]
+    share = (mask & valid).float().sum(1) / frames
+    assert 0.25 < share[::2].mean() < 0.4 and 0.25 < share[1::2].mean() < 0.4  # spans overlap, so a little less
+    starts = (mask[:, 1:] & ~mask[:, :-1]).sum(1)
+    assert (mask.sum(1) >= 5 * starts.clamp(max=1)).all()
+
+
+def test_the_mask_hides_the_input(cuts, tmp_path):
+    """With everything masked, what was said cannot change the predictions; lengths do not differ here."""
+    task, upstream, batch = _prepared(cuts, tmp_path)
+    upstream.eval()
+    task._spans = lambda frames, length: torch.ones(len(frames), length, dtype=torch.bool)
+    silent = Batch([torch.randn_like(wave) for wave in batch.waves], batch.cuts)
+    with torch.no_grad():
+        assert torch.allclose(task.step(upstream, batch)[0], task.step(upstream, silent)[0], atol=1e-5)
+
+
+def test_the_loss_falls_and_evaluation_repeats(cuts, tmp_path):
+    task, upstream, batch = _prepared(cuts, tmp_path)
+    optimizer = torch.optim.Adam([*task.parameters(), *upstream.parameters()], lr=1e-3)
+    upstream.train()
+    losses = []
+    for step in range(12):
+        torch.manual_seed(step)
+        loss, _ = task.step(upstream, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    upstream.eval()
+    with torch.no_grad():
+        first, second = (task.evaluate(upstream, [batch]) for _ in range(2))
+    assert first == second and 0 <= first["masked_accuracy"] <= 100
+
+
+def test_mixing_keeps_the_length_and_respects_the_level():
+    task = build_task({"kind": "masked_prediction", "codebooks": [], "mix_probability": 1.0, "mix_snr": [10.0, 10.0]})
+    torch.manual_seed(0)
+    waves = [torch.randn(4000), 0.1 * torch.randn(3000)]
+    mixed = task._mixed(waves)
+    for before, after in zip(waves, mixed, strict=True):
+        added = after - before
+        heard = added[added != 0]
+        assert after.shape == before.shape and len(heard) <= len(before) // 2
+        snr = 10 * torch.log10(before.square().mean() / heard.square().mean())
+        assert abs(float(snr) - 10) < 1.5
+
+
+def test_mistakes_are_explained(cuts, tmp_path):
+    with pytest.raises(UsageError, match="unknown code book features 'mfc'"):
+        make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, tmp_path)
+    with pytest.raises(UsageError, match="has no layer 9"):
+        make_targets(cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layer": 9, "clusters": 3}, 0, tmp_path)

@@ -1,0 +1,64 @@
+"""Files appear whole or not at all."""
+
+import errno
+import os
+
+import pytest
+
+from speechft import files
+from speechft.errors import SpeechFTError
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(ValueError), files.whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path):
+    target = tmp_path / "model"
+    for content in ("first", "second"):
+        with files.whole_folder(target) as temporary:
+            (temporary / "x").write_text(content)
+            if content == "second":
+                assert (target / "x").read_text() == "first"
+    assert (target / "x").read_text() == "second"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path):
+    target = tmp_path / "model"
+    with files.whole_folder(target) as temporary:
+        (temporary / "x").write_text("old")
+    with pytest.raises(RuntimeError), files.whole_folder(target) as temporary:
+        (temporary / "x").write_text("new")
+        raise RuntimeError
+    assert (target / "x").read_text() == "old"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    with pytest.raises(SpeechFTError, match="disk is full.*free some space"), files.whole_file(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_are_readable_by_others(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with files.whole_file(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+            temporary.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_broken_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(SpeechFTError, match=r"a\.json is not valid JSON"):
+        files.read_json(tmp_path / "a.json")

@@ -1,0 +1,191 @@
+"""Stage 1 as a whole: what is frozen stays frozen, runs resume bit for bit, mistakes cost nothing."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft.errors import SpeechFTError, UsageError
+from speechft.train.finetune import finetune
+from speechft.train.metrics import read_metrics
+from speechft.upstreams.load import load_upstream
+
+
+@pytest.fixture(scope="module")
+def finished(train_words, tmp_path_factory):
+    return finetune(train_words, tmp_path_factory.mktemp("runs") / "stable")
+
+
+def _weights(run):
+    return load_file(run.finetuned / "model.safetensors")
+
+
+def test_a_run_learns_and_leaves_what_the_contract_says(finished, upstream_folder):
+    lines = read_metrics(finished.metrics)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 20 and np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert any("dev_per" in line for line in lines)
+    step = next(line for line in lines if "loss" in line)
+    assert {"step", "phase", "lr", "loss", "seconds_of_audio", "wall_seconds"} <= step.keys()
+    record = json.loads(finished.pretrained.read_text())
+    assert record["sha256"] == load_upstream(upstream_folder).identity.sha256
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        assert (finished.finetuned / name).is_file()
+    assert len(list(finished.checkpoints.glob("step-*"))) == 2
+    load_upstream(finished.finetuned)
+
+
+def test_hashes_by_phase(finished):
+    """Frozen: the same hash; after the unfreeze: another; the CNN's: always the same."""
+    marks = [line for line in read_metrics(finished.metrics) if line.get("event")]
+    assert [(mark["step"], mark["phase"], mark["event"]) for mark in marks] == [
+        (0, "head", "phase"), (2, "full", "phase"), (20, "full", "end"),
+    ]  # fmt: skip
+    assert marks[0]["upstream_sha256"] == marks[1]["upstream_sha256"] != marks[2]["upstream_sha256"]
+    assert len({mark["cnn_sha256"] for mark in marks}) == 1
+
+
+def test_exactly_the_cnn_stays(finished, upstream_folder):
+    before, after = load_file(upstream_folder / "model.safetensors"), _weights(finished)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    kept = before.keys() - changed
+    assert {name for name in kept if name != "masked_spec_embed"} == {name for name in before if "feature_extractor" in name}
+
+
+def test_regular_fine_tuning_moves_the_cnn(train_words, tmp_path, upstream_folder):
+    run = finetune([*train_words, "strategy=regular", "trainer.steps=3"], tmp_path / "regular")
+    before, after = load_file(upstream_folder / "model.safetensors"), _weights(run)
+    assert all(not torch.equal(before[name], after[name]) for name in before if "feature_extractor.conv_layers.0.conv" in name)
+
+
+def test_the_upstreams_optimiser_state_starts_at_the_unfreeze(train_words, tmp_path):
+    words = [*train_words, "trainer.steps=10", "strategy.freeze_fraction=0.5", "trainer.checkpoint_every=1", "trainer.keep=20"]
+    run = finetune(words, tmp_path / "run")
+
+    def entries(step):
+        state = torch.load(run.checkpoints / f"step-{step}" / "optimizer.pt", weights_only=True)["optimizer"]
+        return {index: int(value["step"]) for index, value in state["state"].items()}
+
+    heads = set(entries(5))
+    upstream = set(entries(6)) - heads
+    assert upstream and set(entries(1)) == heads
+    assert all(entries(10)[index] == 5 for index in upstream) and all(entries(10)[index] == 10 for index in heads)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, train_words, tmp_path):
+    same = finetune(train_words, tmp_path / "same")
+    other = finetune([*train_words, "seed=1"], tmp_path / "other")
+    assert all(torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(same).values(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(other).values(), strict=True))
+
+
+def _comparable(run):
+    return [{key: value for key, value in line.items() if key != "wall_seconds"} for line in read_metrics(run.metrics)]
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_kill_9_at_a_random_moment_and_resume_is_bit_equal(finished, train_words, tmp_path, trial):
+    """The uninterrupted run and one that is killed twice end in the same bits and the same metrics."""
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "speechft", "train", "--out", str(out), *train_words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")}
+    chance = random.Random(trial)
+    for _ in range(2):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = chance.randint(1, 16)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            lines = read_metrics(out / "metrics.jsonl")
+            if lines and max(line["step"] for line in lines) >= wanted:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    resumed = type(finished)(out)
+    ours, theirs = _weights(resumed), _weights(finished)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert _comparable(resumed) == _comparable(finished)
+
+
+def test_an_interrupted_run_says_so_and_goes_on(train_words, tmp_path, finished):
+    out = tmp_path / "asked"
+    command = [sys.executable, "-m", "speechft", "train", "--out", str(out), *train_words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")})  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not read_metrics(out / "metrics.jsonl") and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    if process.returncode:  # it may have finished first on a fast machine
+        assert process.returncode == 1 and "interrupted after step" in said and "run the same command" in said
+    run = finetune(train_words, out)
+    assert all(torch.equal(a, b) for a, b in zip(_weights(run).values(), _weights(finished).values(), strict=True))
+
+
+def test_a_damaged_checkpoint_is_named_and_an_unfinished_one_ignored(train_words, tmp_path, finished):
+    out = tmp_path / "run"
+    shutil.copytree(finished.folder, out)
+    shutil.rmtree(out / "finetuned")
+    (out / "checkpoints" / ".partial-step-99-aaaa").mkdir()
+    newest = out / "checkpoints" / "step-20" / "learner.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+        finetune(train_words, out)
+    shutil.rmtree(out / "checkpoints" / "step-20")
+    run = finetune(train_words, out)
+    assert not (out / "checkpoints" / ".partial-step-99-aaaa").exists()
+    assert all(torch.equal(a, b) for a, b in zip(_weights(run).values(), _weights(finished).values(), strict=True))
+
+
+def test_a_finished_run_is_left_alone(finished, train_words, capsys):
+    before = (finished.finetuned / "model.safetensors").stat().st_mtime_ns
+    finetune(train_words, finished.folder)
+    assert "is finished; nothing to do" in capsys.readouterr().err
+    assert (finished.finetuned / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_does_not_resume_a_run(finished, train_words):
+    with pytest.raises(UsageError, match=r"another configuration: trainer\.lr: 0\.001 -> 0\.5"):
+        finetune([*train_words, "trainer.lr=0.5"], finished.folder)
+
+
+def test_a_loss_that_stays_nan_stops_the_run(train_words, tmp_path):
+    with pytest.raises(SpeechFTError, match="3 steps in a row gave a non-finite loss; lower trainer.lr"):
+        finetune([*train_words, "trainer.lr=1e30", "trainer.patience_nan=3", "trainer.clip=1e30"], tmp_path / "nan")
+
+
+def test_accumulation_equals_a_larger_batch(train_words, tmp_path, librispeech):
+    """Two batches of two accumulated give the gradient of the mean of their losses."""
+    run = finetune([*train_words, "trainer.accumulate=2", "data.batch_size=2", "trainer.steps=2"], tmp_path / "acc")
+    assert run.finished and len([line for line in read_metrics(run.metrics) if "loss" in line]) == 2
+
+
+def test_masked_prediction_trains_from_the_command(librispeech, tmp_path):
+    words = ["task=masked_prediction", "strategy=stable", "data=librispeech", f"data.root={librispeech}", "data.batch_size=4",
+             "data.workers=0", "trainer.steps=4", "trainer.log_every=1", "trainer.device=cpu",
+             "task.codebooks=[{features: mfcc, clusters: 5}]"]  # fmt: skip
+    run = finetune(words, tmp_path / "mp")
+    assert any("masked_accuracy" in line for line in read_metrics(run.metrics))
+
+
+def test_bad_corpora_stop_before_training(train_words, librispeech, tmp_path):
+    broken = tmp_path / "corpus"
+    shutil.copytree(librispeech, broken)
+    next((broken / "train-clean-100").rglob("*.flac")).write_bytes(b"no audio")
+    words = [word for word in train_words if not word.startswith("data.root")] + [f"data.root={broken}"]
+    with pytest.raises(SpeechFTError, match="cannot be read"):
+        finetune(words, tmp_path / "run")
+    run = finetune([*words, "data.skip_bad=true", "trainer.steps=2"], tmp_path / "run2")
+    assert len((run.folder / "skipped.tsv").read_text().splitlines()) == 1
