@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "finetune", "load_upstream", "merge"]
 
 if TYPE_CHECKING:
-    from speechft.merge.merge import merge
     from speechft.superb.evaluate import evaluate
     from speechft.train.finetune import finetune
     from speechft.upstreams.load import load_upstream
@@ -31,8 +30,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'speechft' has no attribute {name!r}")
 
 
-def merge(*args: Any, **kwargs: Any) -> Any:  # noqa: F811  a function, because a package of this name stands beside it
-    """See `speechft.merge.merge.merge`."""
+def merge(*args: Any, **kwargs: Any) -> Any:
+    """See `speechft.merge.merge.merge`; a function here, because a package of this name stands beside it."""
     from speechft.merge.merge import merge as merge_models
 
     return merge_models(*args, **kwargs)

@@ -86,7 +86,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             _settle(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -110,8 +110,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             old = None
             if path.exists():
                 old = _partial(path)
-                os.replace(path, old)
-            os.replace(temporary, path)
+                path.replace(old)
+            temporary.replace(path)
             if old is not None:
                 shutil.rmtree(old, ignore_errors=True)
         finally:

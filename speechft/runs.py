@@ -51,7 +51,9 @@ class Run:
 
     def merged_models(self) -> list[Path]:
         """The folders that stage 2 wrote, sorted by name."""
-        return sorted(path.parent for path in self.merged.glob("*/model.safetensors") if not path.parent.name.startswith("."))
+        return sorted(
+            path.parent for path in self.merged.glob("*/model.safetensors") if not path.parent.name.startswith(".")
+        )
 
 
 def runs_root() -> Path:
@@ -75,7 +77,7 @@ def set_latest(folder: Path) -> None:
     target = os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    os.replace(temporary, link)
+    temporary.replace(link)
 
 
 def is_run(path: Path) -> bool:

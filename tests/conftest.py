@@ -93,7 +93,8 @@ def train_words(upstream_folder: Path, librispeech: Path) -> list[str]:
     """Overrides of a small, quick fine-tuning on that corpus."""
     return [
         f"upstream.source={upstream_folder}", "upstream.name=tiny", "data=librispeech", f"data.root={librispeech}",
-        f"task.lexicon={librispeech}/lexicon.txt", "task.hidden=32", "data.batch_size=4", "data.workers=0", "data.buckets=2",
+        f"task.lexicon={librispeech}/lexicon.txt", "task.hidden=32", "data.batch_size=4", "data.workers=0",
+        "data.buckets=2",
         "trainer.steps=20", "trainer.lr=1e-3", "trainer.log_every=1", "trainer.eval_every=20", "trainer.device=cpu",
         "trainer.checkpoint_every=5", "trainer.threads=1",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         raise ValueError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_is_replaced_in_one_step(tmp_path):
@@ -27,7 +27,7 @@ def test_a_folder_is_replaced_in_one_step(tmp_path):
             if content == "second":
                 assert (target / "x").read_text() == "first"
     assert (target / "x").read_text() == "second"
-    assert os.listdir(tmp_path) == ["model"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_failed_folder_leaves_the_old_one(tmp_path):
@@ -38,13 +38,13 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
         (temporary / "x").write_text("new")
         raise RuntimeError
     assert (target / "x").read_text() == "old"
-    assert os.listdir(tmp_path) == ["model"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):
-    with pytest.raises(SpeechFTError, match="disk is full.*free some space"), files.whole_file(tmp_path / "a"):
+    with pytest.raises(SpeechFTError, match=r"disk is full.*free some space"), files.whole_file(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert os.listdir(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_files_are_readable_by_others(tmp_path):

@@ -1,4 +1,4 @@
-"""Hugging Face folders: `config.json`, `model.safetensors`, `preprocessor_config.json`; read strictly, written whole."""
+"""Hugging Face folders (`config.json`, `model.safetensors`, `preprocessor_config.json`), strictly read, written whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from speechft.files import read_json, whole_folder
 WEIGHTS = "model.safetensors"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.")
 _HEADS = (
-    "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.", "label_embs_concat",
+    "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
+    "label_embs_concat",
 )  # fmt: skip
 
 

@@ -56,7 +56,9 @@ class FolderReader:
                 raise SpeechFTError(f"{file} is no readable checkpoint ({error})", "copy it again") from error
             self._names = {canonical_name(name): name for name in self._file.keys()}  # noqa: SIM118 (no mapping)
         else:
-            self._loaded = {canonical_name(name): value for name, value in read_tensors(folder / "pytorch_model.bin").items()}
+            self._loaded = {
+                canonical_name(name): value for name, value in read_tensors(folder / "pytorch_model.bin").items()
+            }
             self._names = {name: name for name in self._loaded}
         self._names = {name: raw for name, raw in self._names.items() if not is_head(name)}
 
@@ -90,7 +92,11 @@ class SafetensorsWriter:
             size = torch.empty((), dtype=info.dtype).element_size()
             for length in info.shape:
                 size *= length
-            header[name] = {"dtype": _TYPES[info.dtype], "shape": list(info.shape), "data_offsets": [offset, offset + size]}
+            header[name] = {
+                "dtype": _TYPES[info.dtype],
+                "shape": list(info.shape),
+                "data_offsets": [offset, offset + size],
+            }
             offset += size
         text = json.dumps(header, separators=(",", ":")).encode()
         self._header = text + b" " * (-len(text) % 8)  # the data begins at a multiple of 8 bytes
@@ -114,7 +120,9 @@ class SafetensorsWriter:
             self._stream.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         self._next += 1
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stream.close()
         if kind is None and self._next != len(self._expected):
             raise ValueError(f"{len(self._expected) - self._next} tensors were announced and not written")

@@ -9,7 +9,9 @@ from speechft.cli.arguments import Parser, result
 
 def run(words: Sequence[str]) -> int:
     parser = Parser("doctor", "What is installed, what is missing, which tasks can run, where data was found.")
-    parser.add_argument("overrides", nargs="*", metavar="override", help="paths to look at, such as data.librispeech=/data")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="override", help="paths to look at, such as data.librispeech=/data"
+    )
     arguments = parser.parse_intermixed_args(list(words))
 
     from speechft.doctor import examine

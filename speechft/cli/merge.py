@@ -34,8 +34,14 @@ def run(words: Sequence[str]) -> int:
 
     out = Path(arguments.out) if arguments.out else None
     if arguments.pretrained:
-        merged = merge(arguments.pretrained, arguments.finetuned, arguments.alpha, arguments.method, out or Path("merged"),
-                       arguments.extrapolate)  # fmt: skip
+        merged = merge(
+            arguments.pretrained,
+            arguments.finetuned,
+            arguments.alpha,
+            arguments.method,
+            out or Path("merged"),
+            arguments.extrapolate,
+        )
     else:
         found = find_run(arguments.run)
         merged = merge_run(found, arguments.alpha, arguments.method, out, arguments.extrapolate)

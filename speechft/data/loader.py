@@ -1,4 +1,4 @@
-"""From cuts to batches: lhotse's bucketing sampler decides, a map-style dataset reads, in an order fixed by the seed."""
+"""From cuts to batches: lhotse's bucketing sampler draws them in an order fixed by the seed, a dataset reads them."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ Method `{record["method"]}` ({record["paper"]}): θ̂ = {record["formula"]}. α 
 |---|---|---|
 {parents}
 
-The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weights' norm. Weights sha256 `{record["sha256"]}`;
-everything else is in `merge.json`.
+The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weights' norm. Weights sha256
+`{record["sha256"]}`; everything else is in `merge.json`.
 
 Load it with `transformers.AutoModel.from_pretrained(folder)` or `speechft.load_upstream(folder)`. Input normalisation
 is in `preprocessor_config.json` (`do_normalize`).

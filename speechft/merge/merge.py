@@ -44,13 +44,22 @@ def merge_run(run: Run, alphas: Sequence[float] = (0.25,), method: str = "linear
         raise SpeechFTError(f"{run.folder} is not finished", "run its train command again; it goes on where it stopped")
     record = read_json(run.pretrained)
     if record.get("random_seed") is not None:
-        raise SpeechFTError(f"{run.folder} was trained from fresh weights", "there is no pre-trained model to merge with")
+        raise SpeechFTError(
+            f"{run.folder} was trained from fresh weights", "there is no pre-trained model to merge with"
+        )
     pretrained = locate(str(record["source"]))
     return merge(pretrained, [run.finetuned], alphas, method, out or run.merged, extrapolate, str(record["sha256"]))
 
 
-def merge(pretrained: str | Path, finetuned: Sequence[str | Path], alphas: Sequence[float] = (0.25,), method: str = "linear",
-          out: str | Path = "merged", extrapolate: bool = False, pretrained_sha256: str | None = None) -> list[Merged]:  # fmt: skip
+def merge(
+    pretrained: str | Path,
+    finetuned: Sequence[str | Path],
+    alphas: Sequence[float] = (0.25,),
+    method: str = "linear",
+    out: str | Path = "merged",
+    extrapolate: bool = False,
+    pretrained_sha256: str | None = None,
+) -> list[Merged]:
     """Interpolate fine-tuned upstreams with the pre-trained one they share.
 
     Args:
@@ -159,7 +168,9 @@ def _checked(alphas: Sequence[float], extrapolate: bool) -> list[float]:
         if not math.isfinite(alpha):
             raise UsageError(f"alpha {alpha} is not a number", "0.25 is the paper's")
         if not 0.0 <= alpha <= 1.0 and not extrapolate:
-            raise UsageError(f"alpha {alpha:g} is outside [0, 1]", "that extrapolates: add --extrapolate if you mean it")
+            raise UsageError(
+                f"alpha {alpha:g} is outside [0, 1]", "that extrapolates: add --extrapolate if you mean it"
+            )
     return sorted(set(alphas))
 
 
@@ -167,7 +178,9 @@ def _check_parents(base: FolderReader, tuned: list[FolderReader]) -> None:
     for reader in tuned:
         ours, theirs = base.config.get("model_type"), reader.config.get("model_type")
         if ours != theirs:
-            raise SpeechFTError(f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture")
+            raise SpeechFTError(
+                f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture"
+            )
         missing = sorted(set(base.names()) - set(reader.names()))
         extra = sorted(set(reader.names()) - set(base.names()))
         shapes = sorted(name for name in set(base.names()) & set(reader.names())
@@ -192,7 +205,9 @@ def _update_norms(base: FolderReader, tuned: list[FolderReader]) -> dict[str, An
         origin = base.read(name).double()
         update = sum((reader.read(name).double() - origin for reader in tuned), torch.zeros_like(origin)) / len(tuned)
         words = name.split(".")
-        part = ".".join(words[:3] if words[:2] == ["encoder", "layers"] else words[:2] if words[0] == "encoder" else words[:1])
+        part = ".".join(
+            words[:3] if words[:2] == ["encoder", "layers"] else words[:2] if words[0] == "encoder" else words[:1]
+        )
         sums = parts.setdefault(part, [0.0, 0.0])
         sums[0] += float(update.square().sum())
         sums[1] += float(origin.square().sum())

@@ -1,4 +1,4 @@
-"""The merge methods: a pure function on tensors each, with what a card must say of it. A new method is a file and a line."""
+"""The merge methods: a pure function on tensors each, and what a card says of it. A new one is a file and a line."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ class Strategy:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.freeze_fraction < 1.0:
-            raise UsageError(f"strategy.freeze_fraction is {self.freeze_fraction}", "it is a share: at least 0, below 1")
+            raise UsageError(
+                f"strategy.freeze_fraction is {self.freeze_fraction}", "it is a share: at least 0, below 1"
+            )
 
     def frozen_steps(self, total: int) -> int:
         """How many steps at the beginning train the head alone."""

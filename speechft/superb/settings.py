@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.config.locate import config_dir
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
 
@@ -21,18 +20,32 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         UsageError: an unknown or malformed override.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
+    from speechft.config.compose import compose as compose_any
 
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            loaded = OmegaConf.to_container(hydra_compose("eval", overrides=list(overrides)), resolve=True)
-    except HydraException as error:
-        raise UsageError(f"the overrides do not fit configs/eval.yaml: {error}", "see configs/eval.yaml") from error
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items()}
+    return compose_any("eval", overrides)
+
+
+def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The paths of the corpora; `synthetic: SIZE` fills those that are not given."""
+    paths = dict(data)
+    size = paths.pop("synthetic", None)
+    if not size:
+        return paths
+    from speechft.data.synthetic.corpus import make_corpus
+
+    corpus = make_corpus(str(size))
+    for key in (
+        "librispeech",
+        "lexicon",
+        "phones",
+        "voxceleb1",
+        "iden_split",
+        "speech_commands",
+        "speech_commands_test",
+    ):
+        if paths.get(key) is None and getattr(corpus, key) is not None:
+            paths[key] = str(getattr(corpus, key))
+    return paths
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Settings:
             budget_gb=float(cfg["budget_gb"]),
             frames_dtype=dtype,
             batch_seconds=float(cfg["batch_seconds"]),
-            data=dict(cfg.get("data") or {}),
+            data=_filled(cfg.get("data") or {}),
             superb=superb,
         )
 

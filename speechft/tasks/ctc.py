@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,13 +80,13 @@ class CtcTask(Task):
         impossible = []
         for cut in cuts:
             label = self.label(cut)
-            repeats = sum(a == b for a, b in zip(label, label[1:], strict=False))
+            repeats = sum(a == b for a, b in itertools.pairwise(label))
             frames = int(upstream.frame_counts(torch.tensor([cut.num_samples]))[0])
             if frames < len(label) + repeats:
                 impossible.append(cut.id)
         if len(impossible) > 0.01 * len(cuts) + 1:
             raise SpeechFTError(
-                f"{len(impossible)} of {len(cuts)} utterances have more {self.units} than frames (such as {impossible[0]})",
+                f"{len(impossible)} of {len(cuts)} utterances have more {self.units} than frames, as {impossible[0]}",
                 "CTC cannot align them: check that transcripts and audio belong together",
             )
 
@@ -139,8 +140,9 @@ class CtcTask(Task):
         unit_error = 100 * jiwer.wer(references, hypotheses)
         if self.units == "phones":
             return {"per": unit_error}
-        as_text = [[line.replace(" ", "").replace(SPACE, " ").strip() for line in lines] for lines in (references, hypotheses)]
-        return {"wer": 100 * jiwer.wer(*as_text), "cer": unit_error}
+        spoken, heard = ([line.replace(" ", "").replace(SPACE, " ").strip() for line in lines]
+                         for lines in (references, hypotheses))  # fmt: skip
+        return {"wer": 100 * jiwer.wer(spoken, heard), "cer": unit_error}
 
     def settings(self) -> dict[str, Any]:
         return {"units": self.units, "vocabulary": self.vocabulary}

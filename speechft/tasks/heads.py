@@ -21,7 +21,7 @@ class LinearHead(nn.Module):
 
 
 class BlstmHead(nn.Module):
-    """dim -> hidden, `layers` bidirectional LSTMs of `hidden` with dropout, -> classes (the paper's ASR model, section IV)."""
+    """dim -> hidden, `layers` bidirectional LSTMs with dropout, -> classes (the paper's ASR model, section IV)."""
 
     def __init__(self, dim: int, hidden: int, classes: int, layers: int = 3, dropout: float = 0.2) -> None:
         super().__init__()
@@ -47,7 +47,9 @@ def build_head(kind: str, dim: int, hidden: int, classes: int, dropout: float) -
     raise UsageError(f"unknown head {kind!r}", "known: linear, blstm")
 
 
-def mask_features(states: Tensor, frames: Tensor, time_masks: int, time_width: int, dim_masks: int, dim_width: int) -> Tensor:
+def mask_features(
+    states: Tensor, frames: Tensor, time_masks: int, time_width: int, dim_masks: int, dim_width: int
+) -> Tensor:
     """SpecAugment's masks on features (1904.08779): random spans of frames and of dimensions set to zero.
 
     Args:

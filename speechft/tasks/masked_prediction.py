@@ -52,7 +52,9 @@ class MaskedPrediction(Task):
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
         if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
-            raise SpeechFTError("this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint")
+            raise SpeechFTError(
+                "this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint"
+            )
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
@@ -63,7 +65,10 @@ class MaskedPrediction(Task):
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         masked_loss, plain_loss, counts = self._losses(upstream, batch, mix=True)
         loss = masked_loss + self._unmasked_weight * plain_loss
-        return loss, {"masked_loss": float(masked_loss.detach()), "masked_accuracy": 100 * counts[0] / max(1, counts[1])}
+        return loss, {
+            "masked_loss": float(masked_loss.detach()),
+            "masked_accuracy": 100 * counts[0] / max(1, counts[1]),
+        }
 
     def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
         right = total = 0

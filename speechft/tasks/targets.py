@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from lhotse import CutSet
 
 Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
-"""Waveforms -> for each: features `[frames, dim]`, frames a second, and the time of the first frame's centre in seconds."""
+"""Waveforms -> for each: features `[frames, dim]`, frames a second, the first frame's centre in seconds."""
 
 
-def make_targets(cuts: CutSet, codebook: Mapping[str, Any], seed: int, cache: Path | None = None) -> dict[str, np.ndarray]:
+def make_targets(
+    cuts: CutSet, codebook: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> dict[str, np.ndarray]:
     """Labels at 50 frames a second for every cut.
 
     Args:
@@ -121,7 +123,10 @@ def _logmel(context: float) -> Featurize:
             if context:
                 sums = torch.nn.functional.pad(features.double().cumsum(0), (0, 0, 1, 0))
                 places = torch.arange(count)
-                low, high = (places - int(100 * context)).clamp(min=0), (places + int(100 * context) + 1).clamp(max=count)
+                low, high = (
+                    (places - int(100 * context)).clamp(min=0),
+                    (places + int(100 * context) + 1).clamp(max=count),
+                )
                 features = ((sums[high] - sums[low]) / (high - low)[:, None]).float()
             results.append((features, 100.0, 0.0125))
         return results

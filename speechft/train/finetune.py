@@ -9,18 +9,19 @@ from typing import Any
 
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import UsageError
 from speechft.files import sha256_json, write_json, write_text
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.versions import versions
 
 
-def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> Run:
+def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None, latest: bool = True) -> Run:
     """Fine-tune an upstream: what `speechft train` does.
 
     Args:
         config: a composed configuration, or Hydra overrides such as `["experiment=smoke", "trainer.lr=1e-4"]`.
         out: the run's folder; the same folder goes on where an interrupted run stopped.
+        latest: point `runs/latest` at this run.
 
     Returns:
         The run; its result is in `run.finetuned`.
@@ -35,7 +36,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     if run.finished:
         _check_unchanged(run, settings)
         say(f"{run.folder} is finished; nothing to do")
-        set_latest(run.folder)
+        if latest:
+            set_latest(run.folder)
         return run
     if run.config.is_file():
         _check_unchanged(run, settings)
@@ -75,9 +77,17 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     if main:
         run.folder.mkdir(parents=True, exist_ok=True)
         write_config(run.config, settings)
-        write_json(run.pretrained, {**upstream.identity.as_dict(), "format": "huggingface",
-                                   "random_seed": settings["upstream"].get("random_seed"), "versions": versions()})  # fmt: skip
-        set_latest(run.folder)
+        write_json(
+            run.pretrained,
+            {
+                **upstream.identity.as_dict(),
+                "format": "huggingface",
+                "random_seed": settings["upstream"].get("random_seed"),
+                "versions": versions(),
+            },
+        )
+        if latest:
+            set_latest(run.folder)
         if bad or bad_dev:
             listed = "".join(f"{identifier}\t{reason}\n" for identifier, reason in [*bad, *bad_dev])
             write_text(run.folder / "skipped.tsv", listed)

@@ -90,7 +90,8 @@ class Training:
         log = MetricsFile(self.run.metrics, start) if accelerator.is_main_process else None
         frozen_hashes = self._frozen_hashes()
         stream, stop = iter(self.batches), _StopSignal()
-        model, phase, skipped, metrics = learner, "", 0, {}
+        model: nn.Module = learner
+        phase, skipped, metrics = "", 0, {}
 
         with progress("training", total, start) as advance, stop:
             for step in range(start, total):
@@ -116,8 +117,15 @@ class Training:
 
                 if log and (done % int(options["log_every"]) == 0 or done == total):
                     rate = optimizer.param_groups[-1]["lr"]
-                    log.write(step=done, phase=phase, lr=rate, loss=loss, **figures, grad_norm=float(norm),
-                              seconds_of_audio=round(seconds, 2))  # fmt: skip
+                    log.write(
+                        step=done,
+                        phase=phase,
+                        lr=rate,
+                        loss=loss,
+                        **figures,
+                        grad_norm=float(norm),
+                        seconds_of_audio=round(seconds, 2),
+                    )
                 advance(done, f"{phase} loss {loss:.3f}")
                 if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == total):
                     metrics = self._evaluate(learner)
@@ -130,7 +138,9 @@ class Training:
                     raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
 
         if self._frozen_hashes() != frozen_hashes:
-            raise SpeechFTError("a frozen part of the upstream has changed", "this is a fault of speechft: please report it")
+            raise SpeechFTError(
+                "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
+            )
         if log:
             log.write(step=total, phase=phase, event="end", **self._hashes())
         return metrics
@@ -145,8 +155,12 @@ class Training:
             {"params": list(learner.upstream.parameters()), "lr": options["lr"]},
         ]
         # Adam makes a parameter's state at its first gradient, so the upstream's starts at the unfreeze.
-        return classes[options["optimizer"]](groups, betas=tuple(options["betas"]), eps=float(options["eps"]),
-                                             weight_decay=float(options["weight_decay"]))  # fmt: skip
+        return classes[options["optimizer"]](
+            groups,
+            betas=tuple(options["betas"]),
+            eps=float(options["eps"]),
+            weight_decay=float(options["weight_decay"]),
+        )
 
     def _enter_phase(self, learner: Learner, step: int, total: int) -> nn.Module:
         parts = learner.upstream.parts()
@@ -157,7 +171,9 @@ class Training:
         # Wrapped anew, because data-parallel training decides at wrapping which parameters have gradients.
         return self.accelerator.prepare_model(learner)
 
-    def _accumulate(self, model: nn.Module, stream: Iterator[Batch], step: int) -> tuple[float, dict[str, float], float]:
+    def _accumulate(
+        self, model: nn.Module, stream: Iterator[Batch], step: int
+    ) -> tuple[float, dict[str, float], float]:
         """Gradients of one optimiser step; returns the mean loss, figures to log, and the seconds of audio heard."""
         count, losses, seconds, figures = int(self.options["accumulate"]), [], 0.0, {}
         for part in range(count):
@@ -195,11 +211,20 @@ class Training:
             return
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
         readable = {
-            "seconds": seconds, "data": self.batches.state(), "seed": self.seed, "config_sha256": self.config_hash,
+            "seconds": seconds,
+            "data": self.batches.state(),
+            "seed": self.seed,
+            "config_sha256": self.config_hash,
             "task": self.task.settings(),
-        }  # fmt: skip
-        checkpoint_files.save(self.run.checkpoints, step, learner, {"optimizer": optimizer.state_dict(), "scaler": scaler},
-                              readable, max(1, int(self.options["keep"])))  # fmt: skip
+        }
+        checkpoint_files.save(
+            self.run.checkpoints,
+            step,
+            learner,
+            {"optimizer": optimizer.state_dict(), "scaler": scaler},
+            readable,
+            max(1, int(self.options["keep"])),
+        )
 
     def _hashes(self) -> dict[str, str]:
         parts = self.upstream.parts()

@@ -17,7 +17,9 @@ from speechft.files import is_partial, read_json, remove_partials, whole_folder
 _LEARNER, _OPTIMIZER, _STATE = "learner.safetensors", "optimizer.pt", "state.json"
 
 
-def save(folder: Path, step: int, learner: nn.Module, optimizer: dict[str, Any], state: dict[str, Any], keep: int) -> Path:
+def save(
+    folder: Path, step: int, learner: nn.Module, optimizer: dict[str, Any], state: dict[str, Any], keep: int
+) -> Path:
     """Write `step-N/` whole and remove all but the newest `keep`.
 
     Args:

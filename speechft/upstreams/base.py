@@ -86,7 +86,7 @@ class Upstream(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... Every parameter is in one part."""
+        """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... A parameter is in one part."""
 
     @abstractmethod
     def frame_counts(self, samples: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ class Fbank(Upstream):
             nothing, which is why SUPERB's FBANK scores chance on SID; without it they are a stronger baseline.
     """
 
+    mel: Tensor
+    window: Tensor
+
     def __init__(self, name: str = "fbank", deltas: int = 2, mean_norm: bool = False) -> None:
         super().__init__()
         from torchaudio.functional import melscale_fbanks

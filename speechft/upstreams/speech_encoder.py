@@ -1,4 +1,4 @@
-"""HuBERT, wav2vec 2.0 and WavLM: a CNN over the waveform, a projection, a transformer (the modules are transformers')."""
+"""HuBERT, wav2vec 2.0 and WavLM: a CNN over the waveform, a projection, a transformer (transformers' modules)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class SpeechEncoder(Upstream):
         identity: what it is.
     """
 
-    def __init__(self, model: nn.Module, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
+    def __init__(self, model: Any, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
         super().__init__()
-        self.model: Any = model
+        self.model = model
         self.original_config = config
         self.preprocessor = preprocessor
         self.identity = identity
@@ -79,7 +79,7 @@ class SpeechEncoder(Upstream):
         return projected[0] if isinstance(projected, tuple) else projected
 
     def encode(self, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
-        """The transformer: `[batch, frames, dim]` and valid `frames` `[batch]` -> hidden states, each `[batch, frames, dim]`."""
+        """The transformer: `[batch, frames, dim]`, valid `frames` `[batch]` -> states, each `[batch, frames, dim]`."""
         states: list[Tensor] = []
         hooks = []
         if not last_only:
@@ -163,7 +163,7 @@ def build(
     import transformers
 
     family = checkpoint.config.get("model_type")
-    classes = {
+    classes: dict[str, tuple[Any, Any]] = {
         "hubert": (transformers.HubertConfig, transformers.HubertModel),
         "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),

@@ -12,7 +12,10 @@ from speechft.errors import UsageError
 def test_every_choice_composes(group):
     for name in group_names(group):
         settings = compose("train", [f"{group}={name}", "data=synthetic"])
-        assert settings[group] == {**settings[group], **{k: v for k, v in read_group(group, name).items() if k == "name"}}
+        assert settings[group] == {
+            **settings[group],
+            **{k: v for k, v in read_group(group, name).items() if k == "name"},
+        }
 
 
 @pytest.mark.parametrize("experiment", group_names("experiment"))

@@ -16,7 +16,9 @@ from speechft.errors import SpeechFTError, UsageError
 def test_librispeech_cuts_carry_text_speaker_and_audio(librispeech):
     cuts, bad = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}])
     assert len(cuts) == 8 and not bad
-    lines = dict(line.split(" ", 1) for line in (librispeech / "dev-clean/21/1/21-1.trans.txt").read_text().splitlines())
+    lines = dict(
+        line.split(" ", 1) for line in (librispeech / "dev-clean/21/1/21-1.trans.txt").read_text().splitlines()
+    )
     for cut in cuts:
         assert cut.supervisions[0].text == lines[cut.id]
         assert cut.supervisions[0].speaker == "21"
@@ -30,7 +32,7 @@ def table(tmp_path):
     time = np.arange(16_000) / 8000
     soundfile.write(tmp_path / "a.wav", np.stack([np.sin(440 * 2 * np.pi * time), np.zeros_like(time)], 1) * 0.5, 8000)
     soundfile.write(tmp_path / "b.wav", np.random.default_rng(0).standard_normal(8000) * 0.1, 16_000)
-    rows = "id\tpath\tspeaker\ttext\tsplit\n" "a\ta.wav\ts1\tHELLO\ttrain\n" "b\tb.wav\ts2\tWORLD\tdev\n"
+    rows = "id\tpath\tspeaker\ttext\tsplit\na\ta.wav\ts1\tHELLO\ttrain\nb\tb.wav\ts2\tWORLD\tdev\n"
     (tmp_path / "utterances.tsv").write_text(rows)
     return tmp_path / "utterances.tsv"
 
@@ -87,7 +89,7 @@ def test_audio_that_is_empty_or_not_finite(tmp_path):
 
 
 def test_missing_folders_and_kinds(librispeech, tmp_path):
-    with pytest.raises(SpeechFTError, match="a LibriSpeech split is missing: .*/train-clean-100"):
+    with pytest.raises(SpeechFTError, match=r"a LibriSpeech split is missing: .*/train-clean-100"):
         load_cuts([{"kind": "librispeech", "root": str(tmp_path), "split": "train-clean-100"}])
     with pytest.raises(UsageError, match="unknown corpus kind 'librispech'; known: librispeech"):
         load_cuts([{"kind": "librispech", "root": str(librispeech)}])
@@ -116,5 +118,5 @@ def test_lexicon(tmp_path):
     assert pronounce("a Hello", lexicon) == ["AH0", "HH", "AH0", "L", "OW1"]
     assert missing_words(["A WORLD", "HELLO YOU"], lexicon) == ["WORLD", "YOU"]
     (tmp_path / "lexicon.txt").write_text("HELLO\n")
-    with pytest.raises(SpeechFTError, match="line 1 .* no phones"):
+    with pytest.raises(SpeechFTError, match=r"line 1 .* no phones"):
         read_lexicon(tmp_path / "lexicon.txt")

@@ -24,7 +24,9 @@ def upstream(upstream_folder):
 
 
 def _task(librispeech, **options):
-    return build_task({"kind": "ctc", "units": "phones", "lexicon": f"{librispeech}/lexicon.txt", "hidden": 16, **options})
+    return build_task(
+        {"kind": "ctc", "units": "phones", "lexicon": f"{librispeech}/lexicon.txt", "hidden": 16, **options}
+    )
 
 
 def test_labels_are_the_lexicons(librispeech, cuts, upstream, tmp_path):
@@ -120,7 +122,7 @@ def test_mistakes_are_explained(librispeech, upstream, cuts, tmp_path):
         build_task({"kind": "cct"})
     with pytest.raises(UsageError, match="task ctc"):
         build_task({"kind": "ctc", "units": "phones", "widht": 3})
-    with pytest.raises(SpeechFTError, match="has no phones; give task.lexicon"):
+    with pytest.raises(SpeechFTError, match=r"has no phones; give task.lexicon"):
         build_task({"kind": "ctc", "units": "phones"}).prepare(upstream, cuts, None, tmp_path)
     with pytest.raises(SpeechFTError, match="lexicon /nowhere is missing"):
         build_task({"kind": "ctc", "units": "phones", "lexicon": "/nowhere"})

@@ -115,4 +115,6 @@ def test_mistakes_are_explained(cuts, tmp_path):
     with pytest.raises(UsageError, match="unknown code book features 'mfc'"):
         make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, tmp_path)
     with pytest.raises(UsageError, match="has no layer 9"):
-        make_targets(cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layer": 9, "clusters": 3}, 0, tmp_path)
+        make_targets(
+            cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layer": 9, "clusters": 3}, 0, tmp_path
+        )

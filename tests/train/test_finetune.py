@@ -58,17 +58,27 @@ def test_exactly_the_cnn_stays(finished, upstream_folder):
     before, after = load_file(upstream_folder / "model.safetensors"), _weights(finished)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     kept = before.keys() - changed
-    assert {name for name in kept if name != "masked_spec_embed"} == {name for name in before if "feature_extractor" in name}
+    assert {name for name in kept if name != "masked_spec_embed"} == {
+        name for name in before if "feature_extractor" in name
+    }
 
 
 def test_regular_fine_tuning_moves_the_cnn(train_words, tmp_path, upstream_folder):
     run = finetune([*train_words, "strategy=regular", "trainer.steps=3"], tmp_path / "regular")
     before, after = load_file(upstream_folder / "model.safetensors"), _weights(run)
-    assert all(not torch.equal(before[name], after[name]) for name in before if "feature_extractor.conv_layers.0.conv" in name)
+    assert all(
+        not torch.equal(before[name], after[name]) for name in before if "feature_extractor.conv_layers.0.conv" in name
+    )
 
 
 def test_the_upstreams_optimiser_state_starts_at_the_unfreeze(train_words, tmp_path):
-    words = [*train_words, "trainer.steps=10", "strategy.freeze_fraction=0.5", "trainer.checkpoint_every=1", "trainer.keep=20"]
+    words = [
+        *train_words,
+        "trainer.steps=10",
+        "strategy.freeze_fraction=0.5",
+        "trainer.checkpoint_every=1",
+        "trainer.keep=20",
+    ]
     run = finetune(words, tmp_path / "run")
 
     def entries(step):
@@ -85,7 +95,9 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, tra
     same = finetune(train_words, tmp_path / "same")
     other = finetune([*train_words, "seed=1"], tmp_path / "other")
     assert all(torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(same).values(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(other).values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(other).values(), strict=True)
+    )
 
 
 def _comparable(run):
@@ -121,8 +133,13 @@ def test_kill_9_at_a_random_moment_and_resume_is_bit_equal(finished, train_words
 def test_an_interrupted_run_says_so_and_goes_on(train_words, tmp_path, finished):
     out = tmp_path / "asked"
     command = [sys.executable, "-m", "speechft", "train", "--out", str(out), *train_words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")})  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")},
+    )
     deadline = time.monotonic() + 120
     while not read_metrics(out / "metrics.jsonl") and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -162,7 +179,7 @@ def test_another_configuration_does_not_resume_a_run(finished, train_words):
 
 
 def test_a_loss_that_stays_nan_stops_the_run(train_words, tmp_path):
-    with pytest.raises(SpeechFTError, match="3 steps in a row gave a non-finite loss; lower trainer.lr"):
+    with pytest.raises(SpeechFTError, match=r"3 steps in a row gave a non-finite loss; lower trainer.lr"):
         finetune([*train_words, "trainer.lr=1e30", "trainer.patience_nan=3", "trainer.clip=1e30"], tmp_path / "nan")
 
 
@@ -173,8 +190,8 @@ def test_accumulation_equals_a_larger_batch(train_words, tmp_path, librispeech):
 
 
 def test_masked_prediction_trains_from_the_command(librispeech, tmp_path):
-    words = ["task=masked_prediction", "strategy=stable", "data=librispeech", f"data.root={librispeech}", "data.batch_size=4",
-             "data.workers=0", "trainer.steps=4", "trainer.log_every=1", "trainer.device=cpu",
+    words = ["task=masked_prediction", "strategy=stable", "data=librispeech", f"data.root={librispeech}",
+             "data.batch_size=4", "data.workers=0", "trainer.steps=4", "trainer.log_every=1", "trainer.device=cpu",
              "task.codebooks=[{features: mfcc, clusters: 5}]"]  # fmt: skip
     run = finetune(words, tmp_path / "mp")
     assert any("masked_accuracy" in line for line in read_metrics(run.metrics))

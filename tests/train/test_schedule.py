@@ -61,7 +61,7 @@ def test_prefixes_freeze_whole_groups_and_nothing_more():
 def test_mistakes_are_explained():
     with pytest.raises(UsageError, match="no part 'layer'; its parts: cnn"):
         build_strategy({"name": "own", "frozen_parts": ["layer"]}).trainable_parts(PARTS, 0, 10)
-    with pytest.raises(UsageError, match="freeze_fraction is 1.5"):
+    with pytest.raises(UsageError, match=r"freeze_fraction is 1.5"):
         build_strategy({"name": "own", "freeze_fraction": 1.5})
-    with pytest.raises(UsageError, match="strategy: .*freeze"):
+    with pytest.raises(UsageError, match=r"strategy: .*freeze"):
         build_strategy({"name": "own", "freeze": 0.1})

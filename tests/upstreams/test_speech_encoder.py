@@ -89,7 +89,8 @@ def test_both_spellings_of_weight_norm_and_prefixes_load(upstream_folder, tmp_pa
 
     state = load_file(upstream_folder / "model.safetensors")
     spelled = {
-        "hubert." + name.replace("parametrizations.weight.original0", "weight_g").replace(
+        "hubert."
+        + name.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
         ): tensor
         for name, tensor in state.items()
@@ -135,7 +136,7 @@ def test_foreign_and_damaged_checkpoints_are_one_line(upstream_folder, tmp_path)
     (foreign / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(SpeechFTError, match=r"unknown architecture \(bert\); known: hubert"):
         load_upstream(foreign)
-    with pytest.raises(UsageError, match="neither a known name nor a folder; known names: .*hubert_base"):
+    with pytest.raises(UsageError, match=r"neither a known name nor a folder; known names: .*hubert_base"):
         load_upstream("hubert_bass")
 
 

@@ -129,7 +129,7 @@ class Task(ABC):
             key = next(iter(self.needs))
             raise SpeechFTError(
                 f"{self.name} needs files that are not there: {'; '.join(problems)}",
-                f"set the paths, for example data.{key}=/path",
+                f"set the paths, for example data.{key}=/path, or try data.synthetic=demo",
             )
 
     # ---------------------------------------------------------------- s3prl's configuration
