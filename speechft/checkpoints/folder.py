@@ -1,4 +1,4 @@
-"""Hugging Face folders (`config.json`, `model.safetensors`, `preprocessor_config.json`), strictly read, written whole."""
+"""Hugging Face folders (config.json, model.safetensors, preprocessor_config.json): read strictly, written whole."""
 
 from __future__ import annotations
 

@@ -12,73 +12,61 @@ from typing import Any
 
 from speechft.console import progress, say
 from speechft.demo import jobs
+from speechft.demo.plan import DEMO, TASKS, Plan
 from speechft.files import write_json, write_text
 from speechft.runs import runs_root
 from speechft.versions import versions
 
-SEEDS = 2
-STRATEGIES = ("regular", "stable")
-ALPHAS = {"regular": (0.25, 1.0), "stable": (0.25, 0.5, 1.0)}
-TASKS = ("pr", "sid", "ks")
 PRETRAINED = "pre-trained"
 
 
-def run_demo(out: str | Path | None = None, seed: int = 0, workers: int | None = None) -> dict[str, Any]:
+def run_demo(
+    out: str | Path | None = None, seed: int = 0, plan: Plan = DEMO, workers: int | None = None
+) -> dict[str, Any]:
     """The whole method on the embedded upstream and the synthetic corpus, offline.
 
     Args:
         out: the folder; the same folder goes on where an interrupted demo stopped.
-        seed: the first of the seeds; there are always two, and both are shown.
-        workers: processes side by side; one thread each.
+        seed: the first of the plan's seeds.
+        plan: sizes.
+        workers: processes side by side, one thread each; None is one a CPU, at most four.
 
     Returns:
-        What `report.json` holds.
+        What `report.json` holds, and the table as text.
     """
     began = time.monotonic()
     folder = Path(out).expanduser().resolve() if out else runs_root() / f"demo-{seed}"
-    workers = workers or max(1, min(4, os.cpu_count() or 1))
-    seeds = list(range(seed, seed + SEEDS))
+    seeds = list(range(seed, seed + plan.seeds))
     timing: dict[str, float] = {}
 
     mark = time.monotonic()
-    _make_corpus()
+    _make_corpus(plan)
     timing["corpus"], mark = time.monotonic() - mark, time.monotonic()
 
     context = multiprocessing.get_context("spawn")
+    workers = workers or max(1, min(4, os.cpu_count() or 1))
     with ProcessPoolExecutor(workers, context, initializer=jobs.start_worker) as pool:
-        trainings = [(folder / f"{strategy}-{one}", strategy, one) for one in seeds for strategy in STRATEGIES]
-        _all(
-            "fine-tuning and merging",
-            pool,
-            jobs.train_and_merge,
-            [(str(run), strategy, one, ALPHAS[strategy]) for run, strategy, one in trainings],
-        )
+        trainings = [(folder / f"{strategy}-{one}", strategy, one) for one in seeds for strategy in plan.alphas]
+        calls = [(plan, str(run), strategy, one) for run, strategy, one in trainings]
+        _all("fine-tuning and merging", pool, jobs.train_and_merge, calls)
         timing["training"], mark = time.monotonic() - mark, time.monotonic()
 
-        wanted: list[tuple[str, str, int, str]] = []
-        for one in seeds:
-            wanted.append(("hubert_nano", f"{PRETRAINED}-{one}", one, str(folder / "superb")))
+        models = [("hubert_nano", f"{PRETRAINED}-{one}", one) for one in seeds]
         for run, strategy, one in trainings:
-            for alpha in ALPHAS[strategy]:
-                model = run / "merged" / f"alpha-{alpha:g}"
-                wanted.append((str(model), f"{strategy}-{alpha:g}-{one}", one, str(folder / "superb")))
-        _all("SUPERB: PR, SID, KS of every model", pool, jobs.score, wanted)
+            for alpha in plan.alphas[strategy]:
+                models.append((str(run / "merged" / f"alpha-{alpha:g}"), f"{strategy}-{alpha:g}-{one}", one))
+        scoring = [(plan, model, name, one, str(folder / "superb")) for model, name, one in models]
+        _all("SUPERB: PR, SID and KS of every model", pool, jobs.score, scoring)
         timing["superb"] = time.monotonic() - mark
     timing["all"] = time.monotonic() - began
-    return _report(folder, seeds, timing)
+    return write_report(folder, seeds, plan, timing)
 
 
-def _make_corpus() -> None:
+def _make_corpus(plan: Plan) -> None:
     from speechft.data.synthetic.corpus import make_corpus
 
-    with progress("making the synthetic corpus", 1) as advance:
-        state = {"total": 1}
-
-        def show(done: int, total: int) -> None:
-            state["total"] = total
-            advance(done, f"of {total} utterances")
-
-        make_corpus("demo", progress=show)
+    with progress("making the synthetic corpus", 100) as advance:
+        make_corpus(plan.corpus, progress=lambda done, total: advance(100 * done // max(1, total), "%"))
 
 
 def _all(title: str, pool: ProcessPoolExecutor, work: Callable[..., Any], calls: Sequence[Iterable[Any]]) -> None:
@@ -91,7 +79,8 @@ def _all(title: str, pool: ProcessPoolExecutor, work: Callable[..., Any], calls:
             say(f"  {note}")
 
 
-def _report(folder: Path, seeds: list[int], timing: dict[str, float]) -> dict[str, Any]:
+def write_report(folder: Path, seeds: list[int], plan: Plan, timing: dict[str, float]) -> dict[str, Any]:
+    """`report.md`, `report.json` and `alpha.png` from the finished evaluations."""
     from speechft.report.collect import Score, read_scores
     from speechft.report.plot import plot_alpha
     from speechft.report.table import markdown, summarise
@@ -100,57 +89,39 @@ def _report(folder: Path, seeds: list[int], timing: dict[str, float]) -> dict[st
         found = [read_scores(folder / "superb" / f"{name}-{one}") for one in seeds]
         return {task: [scores[task] for scores in found] for task in TASKS}
 
-    pretrained = row(PRETRAINED)
-    merged = {(strategy, alpha): row(f"{strategy}-{alpha:g}") for strategy in STRATEGIES for alpha in ALPHAS[strategy]}
-    rows = {
-        PRETRAINED: pretrained,
-        "regular fine-tuning (α = 1)": merged["regular", 1.0],
-        "Speech-FT (stable, α = 0.25)": merged["stable", 0.25],
+    merged = {
+        (strategy, alpha): row(f"{strategy}-{alpha:g}") for strategy in plan.alphas for alpha in plan.alphas[strategy]
     }
-    others = {
-        f"{strategy}, α = {alpha:g}": merged[strategy, alpha]
-        for strategy, alpha in merged
-        if (strategy, alpha) not in (("regular", 1.0), ("stable", 0.25))
-    }
+    names = {("regular", 1.0): "regular fine-tuning (α = 1)", ("stable", 0.25): "Speech-FT (stable, α = 0.25)"}
+    rows = {PRETRAINED: row(PRETRAINED), **{name: merged[key] for key, name in names.items()}}
+    others = {f"{strategy}, α = {alpha:g}": merged[strategy, alpha] for strategy, alpha in merged
+              if (strategy, alpha) not in names}  # fmt: skip
     cells = summarise({**rows, **others})
     main = [cell for cell in cells if cell["model"] in rows]
-    curves = {
-        task: {
-            strategy: {
-                0.0: [score.value for score in pretrained[task]],
-                **{alpha: [score.value for score in merged[strategy, alpha][task]] for alpha in ALPHAS[strategy]},
-            }
-            for strategy in STRATEGIES
-        }
-        for task in TASKS
-    }
-    picture = plot_alpha(
-        curves, folder / "alpha.png", "hubert_nano fine-tuned on PR, merged with weight α, frozen, probed"
-    )
+    curves: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for task in TASKS:
+        start = [score.value for score in rows[PRETRAINED][task]]
+        for strategy, alphas in plan.alphas.items():
+            points = {alpha: [score.value for score in merged[strategy, alpha][task]] for alpha in alphas}
+            curves.setdefault(task, {})[strategy] = {0.0: start, **points}
+    title = "hubert_nano fine-tuned on PR, merged with weight α, frozen, probed"
+    plot_alpha(curves, folder / "alpha.png", title)
+    reading = read_intervals(main)
     result = {
-        "table": main,
-        "all": cells,
-        "curves": curves,
-        "seeds": seeds,
-        "seconds": timing,
-        "versions": versions(),
-        "upstream": pretrained["pr"][0].record["upstream"],
-        "plot": str(picture),
-    }
+        "table": main, "all": cells, "curves": curves, "seeds": seeds, "reading": reading, "seconds": timing,
+        "versions": versions(), "upstream": rows[PRETRAINED]["pr"][0].record["upstream"], "folder": str(folder),
+    }  # fmt: skip
     write_json(folder / "report.json", result)
+    counts = [f"{cell['task'].upper()} {cell['test_utterances']}" for cell in main if cell["model"] == PRETRAINED]
     text = _TEXT.format(
-        table=markdown(main),
-        all=markdown(cells),
-        seeds=", ".join(map(str, seeds)),
-        counts=", ".join(f"{c['task'].upper()} {c['test_utterances']}" for c in main if c["model"] == PRETRAINED),
-        seconds=timing["all"],
-        reading=_reading(main),
-    )
+        table=markdown(main), all=markdown(cells), seeds=", ".join(map(str, seeds)), counts=", ".join(counts),
+        seconds=timing["all"], reading=reading,
+    )  # fmt: skip
     write_text(folder / "report.md", text)
-    return {**result, "folder": str(folder), "markdown": markdown(main), "reading": _reading(main)}
+    return {**result, "markdown": markdown(main)}
 
 
-def _reading(cells: list[dict[str, Any]]) -> str:
+def read_intervals(cells: list[dict[str, Any]]) -> str:
     """What the table says, from its intervals alone."""
     sentences = []
     for cell in cells:

@@ -7,28 +7,10 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-SUPERB = [
-    "data.synthetic=demo",
-    "device=cpu",
-    "superb.pr.steps=300",
-    "superb.pr.eval_step=100",
-    "superb.pr.accumulate=1",
-    "superb.pr.lr=5e-3",
-    "superb.sid.steps=800",
-    "superb.sid.eval_step=100",
-    "superb.sid.batch_size=32",
-    "superb.sid.accumulate=1",
-    "superb.sid.lr=1e-2",
-    "superb.sid.eval_batch_size=32",
-    "superb.ks.steps=500",
-    "superb.ks.eval_step=100",
-    "superb.ks.lr=5e-3",
-    "superb.ks.crops=20",
-]
-"""SUPERB's recipes, shortened to the corpus's size: fewer steps at a higher rate, the same for every model."""
+from speechft.demo.plan import TASKS, Plan
 
 
 def start_worker() -> None:
@@ -50,26 +32,28 @@ def _silent() -> Iterator[None]:
         sys.stderr = before
 
 
-def train_and_merge(run: str, strategy: str, seed: int, alphas: Sequence[float]) -> str:
-    """Stage 1 and 2 of one strategy and seed."""
+def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
+    """Stage 1 and 2 of one strategy and seed; what is there already is left alone."""
     from speechft.merge.merge import merge_run
     from speechft.runs import Run
     from speechft.train.finetune import finetune
 
+    words = ["experiment=demo", f"strategy={strategy}", f"seed={seed}", f"demo_size={plan.corpus}", *plan.train]
     with _silent():
-        done = finetune(["experiment=demo", f"strategy={strategy}", f"seed={seed}"], run, latest=False)
-        missing = [alpha for alpha in alphas if not (done.merged / f"alpha-{alpha:g}" / "merge.json").is_file()]
+        done = finetune(words, run, latest=False)
+        wanted = plan.alphas[strategy]
+        missing = [alpha for alpha in wanted if not (done.merged / f"alpha-{alpha:g}" / "merge.json").is_file()]
         if missing:
             merge_run(Run(Path(run)), missing)
     return f"{strategy}, seed {seed}"
 
 
-def score(upstream: str, name: str, seed: int, out: str) -> str:
+def score(plan: Plan, upstream: str, name: str, seed: int, out: str) -> str:
     """Stage 3 of one model; the heads start from the seed too."""
     from speechft.superb.evaluate import evaluate
     from speechft.superb.progress import Progress
     from speechft.superb.settings import compose
 
-    settings = compose([*SUPERB, f"seed={seed}"])
-    scores = evaluate({name: upstream}, out=out, cfg=settings, progress=Progress(io.StringIO()))
+    settings = compose([f"data.synthetic={plan.corpus}", "device=cpu", *plan.superb, f"seed={seed}"])
+    scores = evaluate({name: upstream}, list(TASKS), out=out, cfg=settings, progress=Progress(io.StringIO()))
     return f"{name}: " + ", ".join(f"{one['task'].upper()} {100 * one['metrics'][one['metric']]:.1f}" for one in scores)

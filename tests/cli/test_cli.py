@@ -1,0 +1,149 @@
+"""The commands as a user types them: exit codes, one line for an error, where results go."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+HELP = [["--help"], ["train", "--help"], ["merge", "--help"], ["eval", "superb", "--help"], ["demo", "--help"],
+        ["doctor", "--help"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_is_quick(cli, words):
+    began = time.monotonic()
+    done = cli(*words)
+    assert done.returncode == 0 and "usage: speechft" in done.stdout
+    if time.monotonic() - began > 1.0:  # a busy machine: look at what decides it, the imports
+        import subprocess
+        import sys
+
+        code = f"import sys; from speechft.cli.main import main; main({words!r}); print(','.join(sys.modules))"
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        heavy = {"torch", "transformers", "hydra", "s3prl", "lhotse", "numpy"} & set(loaded.splitlines()[-1].split(","))
+        assert not heavy
+
+
+def failed(done, code, *parts):
+    """One line on stderr, of the agreed form, and nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("speechft: error: ")]
+    assert len(errors) == 1 and done.stderr.splitlines()[-1] == errors[0], done.stderr
+    assert "Traceback" not in done.stderr
+    assert "; " in errors[0], "it says how to mend it"
+    for part in parts:
+        assert part in errors[0]
+
+
+def test_wrong_words(cli, tmp_path):
+    failed(cli("trian", cwd=tmp_path), 2, "unknown command 'trian'", "known: train")
+    failed(cli("train", "--ouut", "x", cwd=tmp_path), 2, "--ouut")
+    failed(cli("train", "steps", cwd=tmp_path), 2, "'steps' is no override")
+    failed(cli("train", "trainer.stepss=1", cwd=tmp_path), 2, "did you mean trainer.steps")
+    failed(cli("train", "upstream=hubert_bass", cwd=tmp_path), 2, "unknown upstream", "hubert_base")
+    failed(cli("eval", "glue", cwd=tmp_path), 2, "unknown benchmark")
+    failed(cli("eval", "superb", "hubert_nano", "--tasks", "asrr", cwd=tmp_path), 2, "unknown SUPERB task asrr")
+    failed(cli("merge", "--alpha", "high", cwd=tmp_path), 2, "invalid float value")
+    failed(cli("merge", "--pretrained", "x", cwd=tmp_path), 2, "both --pretrained and --finetuned")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_work_on(cli, tmp_path):
+    failed(cli("merge", cwd=tmp_path), 2, "there is no latest run", "speechft train")
+    failed(cli("eval", "superb", cwd=tmp_path), 2, "there is no latest run")
+    failed(cli("merge", tmp_path, cwd=tmp_path), 2, "is no run's folder")
+    failed(
+        cli("train", "data=librispeech", "data.root=/nowhere", "task=asr", cwd=tmp_path),
+        1,
+        "a LibriSpeech split is missing",
+    )
+    failed(
+        cli("eval", "superb", "hubert_nano", "--tasks", "sid,ks", cwd=tmp_path), 1, "sid needs files", "data.iden_split"
+    )
+
+
+@pytest.fixture(scope="module")
+def workplace(train_words, tmp_path_factory):
+    from conftest import speechft
+
+    folder = tmp_path_factory.mktemp("workplace")
+    done = speechft("train", *train_words, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_train_then_merge_without_naming_anything(cli, workplace, upstream_folder):
+    folder, trained = workplace
+    run = Path(trained["run"])
+    assert (folder / "runs" / "latest").resolve() == run and run.parent == folder / "runs"
+    assert trained["metrics"]["loss"] > 0 and "dev_per" in trained["metrics"]
+    done = cli("merge", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(run / "merged" / "alpha-0.25")]
+    assert "‖τ‖ = " in done.stderr
+    several = json.loads(cli("merge", run, "--alpha", "0", "0.5", "--json", cwd=folder).stdout)
+    assert [model["alpha"] for model in several] == [0.0, 0.5]
+    again = cli("merge", "--pretrained", upstream_folder, "--finetuned", run / "finetuned", "--out", "here", cwd=folder)
+    assert again.returncode == 0 and (folder / "here" / "alpha-0.25" / "merge.json").is_file()
+    one = (folder / "here/alpha-0.25/model.safetensors").read_bytes()
+    assert one == (run / "merged/alpha-0.25/model.safetensors").read_bytes()
+
+
+def test_bad_merges(cli, workplace, tmp_path):
+    folder, trained = workplace
+    failed(cli("merge", "--alpha", "1.5", cwd=folder), 2, "alpha 1.5 is outside [0, 1]", "--extrapolate")
+    foreign = tmp_path / "foreign"
+    shutil.copytree(Path(trained["finetuned"]), foreign)
+    (foreign / "model.safetensors").write_text("this is text")
+    failed(
+        cli("merge", "--pretrained", trained["finetuned"], "--finetuned", foreign, cwd=folder),
+        1,
+        "no readable checkpoint",
+    )
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained["run"], unfinished, ignore=shutil.ignore_patterns("finetuned", "merged"))
+    failed(cli("merge", unfinished, cwd=folder), 1, "is not finished")
+
+
+def test_bad_corpora(cli, workplace, librispeech, train_words, tmp_path):
+    folder, _ = workplace
+    corpus = tmp_path / "corpus"
+    shutil.copytree(librispeech, corpus)
+    words = [word for word in train_words if not word.startswith("data.root")] + [f"data.root={corpus}"]
+    transcript = next((corpus / "train-clean-100").rglob("*.trans.txt"))
+    text = transcript.read_text()
+    name = text.split()[0]
+    transcript.write_text(text.replace(text.splitlines()[0], name))
+    failed(cli("train", *words, cwd=folder), 1, f"utterance {name} has an empty transcript")
+    transcript.write_text(text)
+    audio = next((corpus / "dev-clean").rglob("*.flac"))
+    audio.write_bytes(b"")
+    failed(cli("train", *words, cwd=folder), 1, f"{audio} cannot be read")
+
+
+def test_debug_shows_where(cli, tmp_path):
+    done = cli("merge", "--debug", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_doctor_reports_packages_and_tasks(cli, tmp_path):
+    done = cli("doctor", "--json", cwd=tmp_path)
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report["healthy"] and report["packages"]["s3prl"] == "0.4.18"
+    assert "data.voxceleb1 is not set" in report["tasks"]["sid"][0]
+    ready = json.loads(cli("doctor", "--json", "data.synthetic=demo", cwd=tmp_path).stdout)
+    assert ready["tasks"] == {"pr": [], "sid": [], "ks": []}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_is_a_run_per_combination(cli, train_words, tmp_path):
+    words = [*train_words, "trainer.steps=2", "seed=0,1", "--out", tmp_path / "sweep"]
+    done = cli("train", "-m", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = sorted((tmp_path / "sweep").glob("*/finetuned/model.safetensors"))
+    assert [path.parent.parent.name for path in runs] == ["0", "1"]
+    assert runs[0].read_bytes() != runs[1].read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep", "runs"}

@@ -1,0 +1,37 @@
+"""The demo end to end, on the smallest corpus: every row, the files, and that it goes on where it stopped."""
+
+import json
+
+from speechft.demo.demo import run_demo
+from speechft.demo.plan import Plan
+
+PLAN = Plan(
+    corpus="tiny",
+    seeds=2,
+    alphas={"regular": (1.0,), "stable": (0.25,)},
+    train=("trainer.steps=4", "data.batch_size=4", "trainer.checkpoint_every=2"),
+    superb=("superb.pr.steps=6", "superb.pr.batch_size=4", "superb.pr.accumulate=1", "superb.sid.steps=6",
+            "superb.ks.steps=6", "superb.ks.crops=2"),
+)  # fmt: skip
+
+
+def test_the_demo_measures_every_row_and_resumes(tmp_path):
+    report = run_demo(tmp_path / "demo", seed=3, plan=PLAN, workers=2)
+    assert report["seeds"] == [3, 4]
+    models = ["pre-trained", "regular fine-tuning (α = 1)", "Speech-FT (stable, α = 0.25)"]
+    assert [(cell["model"], cell["task"]) for cell in report["table"]] == [
+        (model, task) for model in models for task in ("pr", "sid", "ks")
+    ]
+    for cell in report["table"]:
+        assert len(cell["values"]) == 2 and 0 <= cell["mean"] <= 200
+    written = json.loads((tmp_path / "demo" / "report.json").read_text())
+    assert written["table"] == json.loads(json.dumps(report["table"]))
+    text = (tmp_path / "demo" / "report.md").read_text()
+    assert all(model in text for model in models) and "alpha.png" in text
+    assert (tmp_path / "demo" / "alpha.png").is_file()
+
+    scores = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo" / "superb").glob("*/*.json")}
+    assert len(scores) == 6 * 3
+    again = run_demo(tmp_path / "demo", seed=3, plan=PLAN, workers=1)
+    assert again["table"] == report["table"]
+    assert {path: path.stat().st_mtime_ns for path in scores} == scores
