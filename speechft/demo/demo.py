@@ -51,11 +51,12 @@ def run_demo(
         _all("fine-tuning and merging", pool, jobs.train_and_merge, calls)
         timing["training"], mark = time.monotonic() - mark, time.monotonic()
 
-        models = [("hubert_nano", f"{PRETRAINED}-{one}", one) for one in seeds]
+        # One job for the pre-trained model's seeds: they share its features, which the first one computes.
+        models = [("hubert_nano", {one: f"{PRETRAINED}-{one}" for one in seeds})]
         for run, strategy, one in trainings:
             for alpha in plan.alphas[strategy]:
-                models.append((str(run / "merged" / f"alpha-{alpha:g}"), f"{strategy}-{alpha:g}-{one}", one))
-        scoring = [(plan, model, name, one, str(folder / "superb")) for model, name, one in models]
+                models.append((str(run / "merged" / f"alpha-{alpha:g}"), {one: f"{strategy}-{alpha:g}-{one}"}))
+        scoring = [(plan, model, names, str(folder / "superb")) for model, names in models]
         _all("SUPERB: PR, SID and KS of every model", pool, jobs.score, scoring)
         timing["superb"] = time.monotonic() - mark
     timing["all"] = time.monotonic() - began

@@ -48,12 +48,16 @@ def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
     return f"{strategy}, seed {seed}"
 
 
-def score(plan: Plan, upstream: str, name: str, seed: int, out: str) -> str:
-    """Stage 3 of one model; the heads start from the seed too."""
+def score(plan: Plan, upstream: str, names: dict[int, str], out: str) -> str:
+    """Stage 3 of one model, once a seed: `names` maps seeds, from which the heads start, to names of results."""
     from speechft.superb.evaluate import evaluate
     from speechft.superb.progress import Progress
     from speechft.superb.settings import compose
 
-    settings = compose([f"data.synthetic={plan.corpus}", "device=cpu", *plan.superb, f"seed={seed}"])
-    scores = evaluate({name: upstream}, list(TASKS), out=out, cfg=settings, progress=Progress(io.StringIO()))
-    return f"{name}: " + ", ".join(f"{one['task'].upper()} {100 * one['metrics'][one['metric']]:.1f}" for one in scores)
+    notes = []
+    for seed, name in names.items():
+        settings = compose([f"data.synthetic={plan.corpus}", "device=cpu", *plan.superb, f"seed={seed}"])
+        scores = evaluate({name: upstream}, list(TASKS), out=out, cfg=settings, progress=Progress(io.StringIO()))
+        values = [f"{one['task'].upper()} {100 * one['metrics'][one['metric']]:.1f}" for one in scores]
+        notes.append(f"{name}: {', '.join(values)}")
+    return "; ".join(notes)

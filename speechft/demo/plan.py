@@ -20,9 +20,7 @@ class Plan:
 
     corpus: str = "demo"
     seeds: int = 2
-    alphas: dict[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"regular": (0.25, 1.0), "stable": (0.25, 0.5, 1.0)}
-    )
+    alphas: dict[str, tuple[float, ...]] = field(default_factory=lambda: {"regular": (1.0,), "stable": (0.25, 1.0)})
     train: tuple[str, ...] = ()
     superb: tuple[str, ...] = (
         "superb.pr.steps=300", "superb.pr.eval_step=100", "superb.pr.accumulate=1", "superb.pr.lr=5e-3",

@@ -59,8 +59,11 @@ class MaskedPrediction(Task):
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
         self._targets = [make_targets(everything, codebook, self._seed) for codebook in self._codebooks]
-        sizes = [int(codebook["clusters"]) for codebook in self._codebooks]
-        self.heads = nn.ModuleList(nn.Linear(upstream.dim, size) for size in sizes)
+        # One head for each part of each code book; the parts of a code book share its weight.
+        shapes = [(int(book["clusters"]), int(book.get("splits", 1))) for book in self._codebooks]
+        self._parts = [(number, part) for number, (_, splits) in enumerate(shapes) for part in range(splits)]
+        self._weights = [self._weights[number] / shapes[number][1] for number, _ in self._parts]
+        self.heads = nn.ModuleList(nn.Linear(upstream.dim, shapes[number][0]) for number, _ in self._parts)
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         masked_loss, plain_loss, counts = self._losses(upstream, batch, mix=True)
@@ -96,23 +99,23 @@ class MaskedPrediction(Task):
         at_masked, at_plain = last[masked], last[valid & ~masked]
         masked_loss = plain_loss = last.new_zeros((), dtype=torch.float32)
         right = total = 0
-        for book, (head, weight) in enumerate(zip(self.heads, self._weights, strict=True)):
-            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)
+        for head, weight, (book, part) in zip(self.heads, self._weights, self._parts, strict=True):
+            labels = self._labels(book, part, batch.cuts, hidden.shape[1]).to(hidden.device)
             logits = head(at_masked).float()
             masked_loss = masked_loss + weight * _cross_entropy(logits, labels[masked])
             if self._unmasked_weight:
                 plain_loss = plain_loss + weight * _cross_entropy(head(at_plain).float(), labels[valid & ~masked])
-            if book == 0:
+            if book == 0 and part == 0:
                 known = labels[masked] != _IGNORE
                 right = int(((logits.argmax(-1) == labels[masked]) & known).sum())
                 total = int(known.sum())
         scale = sum(self._weights)
         return masked_loss / scale, plain_loss / scale, (right, total)
 
-    def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
+    def _labels(self, book: int, part: int, cuts: Sequence[Any], length: int) -> Tensor:
         labels = torch.full((len(cuts), length), _IGNORE, dtype=torch.long)
         for row, cut in enumerate(cuts):
-            own = self._targets[book][cut.id][:length]
+            own = self._targets[book][cut.id][:length, part]
             labels[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
         return labels
 

@@ -1,7 +1,8 @@
 """Cluster labels for masked prediction: k-means over frame features, computed once and kept in the cache.
 
 HuBERT (2106.07447, section II-A) clusters MFCCs first and, in later iterations, a hidden layer of the model before;
-section II-C allows several code books at once. A code book here is one entry of `task.codebooks`.
+section II-C allows several code books at once, and product quantisation: parts of a feature vector clustered apart. A
+code book here is one entry of `task.codebooks`.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ def make_targets(
 
     Args:
         cuts: the corpus.
-        codebook: `features` (`mfcc`, `logmel`, `upstream` or `onnx`), `clusters`, and what the features need.
+        codebook: `features` (`mfcc`, `logmel`, `upstream` or `onnx`), `clusters`, what the features need, and `splits`:
+            into how many equal parts the feature vectors are cut, each with clusters of its own (product quantisation).
         seed: of the k-means and of the frames it is fitted on.
         cache: where labels are kept, by a hash of everything they depend on.
 
     Returns:
-        cut id -> `[frames]` uint16; frame t is centred at 0.0125 + 0.02 t seconds (the centre of the upstream's frame).
+        cut id -> `[frames, splits]` uint16; frame t is centred at 0.0125 + 0.02 t seconds, as the upstream's is.
     """
     from sklearn.cluster import MiniBatchKMeans
 
     options = dict(codebook)
-    clusters = int(options.pop("clusters"))
+    clusters, splits = int(options.pop("clusters")), int(options.pop("splits", 1))
     features = _featurizer(options)
-    identity = [sorted((cut.id, round(cut.duration, 4)) for cut in cuts), options, clusters, seed, 1]
+    identity = [sorted((cut.id, round(cut.duration, 4)) for cut in cuts), options, clusters, splits, seed, 2]
     file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
     if file.is_file():
         with np.load(file) as kept:  # each access reads the array anew, so each is read once
@@ -55,18 +57,24 @@ def make_targets(
     sample = [cut for cut in cuts if generator.random() < min(1.0, 1500 / len(cuts))] or list(cuts)[:100]
     frames = np.concatenate([_at_50_hz(*item) for item in features([read_cut(cut) for cut in sample])])
     chosen = generator.permutation(len(frames))[:200_000]
-    kmeans = MiniBatchKMeans(clusters, batch_size=10_000, n_init=3, random_state=seed, max_no_improvement=50)
-    kmeans.fit(frames[chosen])
+    books = [MiniBatchKMeans(clusters, batch_size=10_000, n_init=3, random_state=seed, max_no_improvement=50)
+             .fit(part) for part in _parts(frames[chosen], splits)]  # fmt: skip
 
     labels: dict[str, np.ndarray] = {}
     for batch in in_order(cuts, 120.0):
         for cut, item in zip(batch.cuts, features(batch.waves), strict=True):
-            labels[cut.id] = kmeans.predict(_at_50_hz(*item)).astype(np.uint16)
+            parts = _parts(_at_50_hz(*item), splits)
+            columns = [book.predict(part) for book, part in zip(books, parts, strict=True)]
+            labels[cut.id] = np.stack(columns, axis=1).astype(np.uint16)
     ids = sorted(labels)
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, ids=np.array(ids), counts=np.array([len(labels[id]) for id in ids]),
                  labels=np.concatenate([labels[id] for id in ids]))  # fmt: skip
     return labels
+
+
+def _parts(features: np.ndarray, splits: int) -> list[np.ndarray]:
+    return [np.ascontiguousarray(part) for part in np.array_split(features, splits, axis=1)]
 
 
 def _spans(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ def test_nothing_to_work_on(cli, tmp_path):
 
 @pytest.fixture(scope="module")
 def workplace(train_words, tmp_path_factory):
-    from conftest import speechft
+    from small import speechft
 
     folder = tmp_path_factory.mktemp("workplace")
     done = speechft("train", *train_words, "--json", cwd=folder)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import save_upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from small import save_upstream
 
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
 from speechft.errors import SpeechFTError, UsageError

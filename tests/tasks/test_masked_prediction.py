@@ -27,7 +27,8 @@ def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
     assert labels.keys() == {cut.id for cut in cuts}
     votes: dict[str, list[int]] = {}
     for cut in cuts:
-        frames = labels[cut.id]
+        assert labels[cut.id].shape[1] == 1
+        frames = labels[cut.id][:, 0]
         assert abs(len(frames) - cut.duration * 50) <= 2 and frames.max() < 6
         for place, word in enumerate(cut.supervisions[0].text.split()):
             inside = frames[int(50 * 0.35 * place) + 4 : int(50 * 0.35 * (place + 1)) - 4]
@@ -44,9 +45,17 @@ def test_long_contexts_smooth_log_mels(cuts, tmp_path):
     long = make_targets(cuts, {"features": "logmel", "context": 2.0, "clusters": 6}, 0, tmp_path)
 
     def changes(labels):
-        return sum(int((np.diff(row.astype(int)) != 0).sum()) for row in labels.values())
+        return sum(int((np.diff(row[:, 0].astype(int)) != 0).sum()) for row in labels.values())
 
     assert changes(long) < changes(short)
+
+
+def test_product_quantisation_clusters_the_parts_apart(cuts, tmp_path):
+    """Each part's labels are those of its own dimensions: equal values there, equal labels, whatever the rest does."""
+    labels = make_targets(cuts, {"features": "logmel", "clusters": 4, "splits": 2}, 0, tmp_path)
+    rows = np.concatenate(list(labels.values()))
+    assert rows.shape[1] == 2 and rows.max() == 3
+    assert len({tuple(row) for row in rows}) > 4  # more combinations than one book of four could name
 
 
 def _prepared(cuts, tmp_path, **options):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from conftest import save_upstream
+from small import save_upstream
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.load import load_upstream

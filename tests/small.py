@@ -1,0 +1,49 @@
+"""What several tests make: a very small upstream, a tone, a run of the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", seed: int = 0, **options) -> Path:
+    """A very small model with random weights, saved by transformers itself."""
+    import transformers
+
+    classes = {
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+    }
+    config_class, model_class = classes[family]
+    settings = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+        "conv_dim": (24, 24, 24), "conv_kernel": (20, 8, 8), "conv_stride": (16, 5, 4), "num_feat_extract_layers": 3,
+        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "feat_extract_norm": norm,
+        "conv_bias": norm == "layer", "do_stable_layer_norm": norm == "layer",
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    model = model_class(config_class(**{**settings, **options}))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"do_normalize": false, "sampling_rate": 16000}\n')
+    return folder
+
+
+def tone(seconds: float, pitch: float, rate: int = 16_000, seed: int = 0) -> np.ndarray:
+    """A harmonic tone in noise, `[samples]`."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).standard_normal(len(time))
+    return sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 2, 3)) * 0.2 + 0.01 * noise
+
+
+def speechft(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "speechft", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
