@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from speechft.files import cache_dir
@@ -52,6 +53,7 @@ class Report:
     machine: dict[str, Any]
     folders: dict[str, Any]
     tasks: dict[str, list[str]]
+    data: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Report:
         for name, version in self.optional.items():
             extra, use = OPTIONAL[name]
             text.append(f"  {name} {version or f'not installed (for {use}: pip install speechft[{extra}])'}")
+        text += [f"data: {key} in {path}" for key, path in self.data.items()]
         text.append("SUPERB tasks:")
         for task, missing in self.tasks.items():
             text.append(f"  {task}: " + ("ready" if not missing else "; ".join(missing)))
@@ -94,17 +97,42 @@ def examine(overrides: Sequence[str] = ()) -> Report:
     if find_spec("torch"):
         problems += _look_at_torch(machine)
     tasks: Mapping[str, list[str]] = {}
+    found: dict[str, str] = {}
     if find_spec("omegaconf"):
         from speechft.superb.settings import compose
         from speechft.superb.tasks import NAMES, get_task
 
         data = compose(overrides)["data"]
         synthetic = data.pop("synthetic", None)
-        tasks = {name: [] if synthetic else get_task(name).missing(data) for name in NAMES}
+        if synthetic:
+            data, problem, tasks = _look_at_synthetic(str(synthetic), data)
+            problems += problem
+        found = {
+            key: str(value)
+            for key, value in data.items()
+            if "/" in str(value) and Path(str(value)).expanduser().exists()
+        }
+        tasks = tasks or {name: get_task(name).missing(data) for name in NAMES}
     folders = {name: _space(path) for name, path in (("cache", cache_dir()), ("runs", runs_root()))}
-    return Report(
-        not problems, packages, {name: installed(name) for name in OPTIONAL}, machine, folders, dict(tasks), problems
-    )
+    optional = {name: installed(name) for name in OPTIONAL}
+    return Report(not problems, packages, optional, machine, folders, dict(tasks), found, problems)
+
+
+def _look_at_synthetic(size: str, data: dict[str, Any]) -> tuple[dict[str, Any], list[str], dict[str, list[str]]]:
+    """The corpus's paths where it has been made; otherwise whether it can be, and which tasks it will have."""
+    from speechft.data.synthetic.corpus import SyntheticCorpus, corpus_folder
+    from speechft.data.synthetic.sizes import size_named
+
+    amounts = size_named(size)
+    folder = corpus_folder(amounts)
+    if (folder / "corpus.json").is_file():
+        corpus = SyntheticCorpus.open(folder)
+        own = {key: getattr(corpus, key, None) for key in data}
+        return {key: data[key] if own[key] is None else str(own[key]) for key in data}, [], {}
+    if not installed("espeakng-loader"):
+        return data, ["the synthetic corpus needs espeakng-loader; pip install 'speechft[demo]'"], {}
+    parts = {"pr": amounts.test_clean, "sid": amounts.sid_speakers, "ks": amounts.keyword_train}
+    return data, [], {task: [] if part else [f"the size {size} has no {task} part"] for task, part in parts.items()}
 
 
 def _look_at_torch(machine: dict[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ The command line prints an error as ``speechft: error: WHAT; HOW TO MEND IT`` an
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SpeechFTError(Exception):
     """Something failed while working; the command leaves with exit code 1.
@@ -20,6 +22,16 @@ class SpeechFTError(Exception):
         self.what = " ".join(str(what).split())
         self.mend = " ".join(str(mend).split())
         super().__init__(f"{self.what}; {self.mend}" if self.mend else self.what)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process boundaries; rebuilding them from their message alone would not fit every constructor.
+        return _rebuilt, (type(self), self.what, self.mend)
+
+
+def _rebuilt(kind: type[SpeechFTError], what: str, mend: str) -> SpeechFTError:
+    error = kind.__new__(kind)
+    SpeechFTError.__init__(error, what, mend)
+    return error
 
 
 class UsageError(SpeechFTError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(leave.code or 0) if isinstance(leave.code, int) or leave.code is None else 1
     except SpeechFTError as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"speechft: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         print(f"speechft: error: {type(error).__name__}: {first}; run again with --debug to see where", file=sys.stderr)
         return 1

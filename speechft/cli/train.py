@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speechft.cli.arguments import Parser, check_overrides, result
-from speechft.errors import UsageError
+from speechft.errors import SpeechFTError, UsageError
 
 _EPILOG = """examples:
   speechft train experiment=smoke
@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(list(words))
     overrides = check_overrides(arguments.overrides)
     if arguments.multirun:
-        return _sweep(overrides, arguments.out)
+        return _sweep(overrides, arguments.out, arguments.json)
 
     from speechft.train.finetune import finetune
     from speechft.train.metrics import read_metrics
@@ -41,26 +41,53 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _sweep(overrides: list[str], out: str | None) -> int:
+def _sweep(overrides: list[str], out: str | None, as_json: bool) -> int:
     """Every combination as a run of its own, through Hydra's launcher (joblib and submitit plug in there)."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
     from omegaconf import DictConfig, OmegaConf
 
+    from speechft.config.compose import compose
     from speechft.config.locate import config_dir
     from speechft.train.finetune import finetune
 
-    def job(config: DictConfig) -> str:
+    # Compose the first combination, so that a mistake is one line of ours and not a page of Hydra's.
+    first: list[str] = []
+    try:
+        for override in OverridesParser.create().parse_overrides(overrides):
+            value = next(iter(override.sweep_string_iterator())) if override.is_sweep_override() else None
+            first.append(str(override.input_line) if value is None else f"{override.get_key_element()}={value}")
+    except HydraException as error:
+        raise UsageError(
+            f"an override cannot be read: {str(error).splitlines()[0]}", "see speechft train --help"
+        ) from error
+    compose("train", first)
+
+    done: list[str] = []
+    failed: list[SpeechFTError] = []
+
+    def job(config: DictConfig) -> None:
         settings = OmegaConf.to_container(config, resolve=True)
-        if not isinstance(settings, dict):
-            raise UsageError("the configuration is empty")
+        assert isinstance(settings, dict)
         folder = HydraConfig.get().runtime.output_dir
-        return str(finetune({str(key): value for key, value in settings.items()}, folder).finetuned)
+        try:
+            done.append(str(finetune({str(key): value for key, value in settings.items()}, folder).finetuned))
+        except SpeechFTError as error:  # the other combinations go on
+            print(f"{folder}: {error}", file=sys.stderr)
+            failed.append(error)
 
     before = sys.argv
-    sys.argv = ["speechft", "--multirun", *overrides, *([f"hydra.sweep.dir={out}"] if out else [])]
+    where = ["hydra.sweep.dir='" + str(out).replace("'", "\\'") + "'"] if out else []
+    sys.argv = ["speechft", "--multirun", *overrides, *where]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(job)()
     finally:
         sys.argv = before
+    result(as_json, [{"finetuned": folder} for folder in done], done)
+    if failed:
+        raise SpeechFTError(
+            f"{len(failed)} of {len(failed) + len(done)} runs failed, first: {failed[0].what}", failed[0].mend
+        )
     return 0

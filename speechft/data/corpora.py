@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.data.audio import SAMPLE_RATE, audio_info
+from speechft.data.lexicon import pronounce, read_lexicon
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One line of a corpus: where the audio is, and what is known of it."""
+    """One line of a corpus: where the audio is (`start` to `end` in seconds; None: to its end), and what is known."""
 
     id: str
     path: Path
     text: str | None = None
     speaker: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    start: float = 0.0
+    end: float | None = None
 
 
 def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> tuple[CutSet, list[tuple[str, str]]]:
@@ -87,7 +90,7 @@ def speaker_position(speaker: str) -> float:
 
 
 def _cut(utterance: Utterance) -> Any:
-    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+    from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 
     info = audio_info(utterance.path)
     if info.samples == 0:
@@ -109,11 +112,23 @@ def _cut(utterance: Utterance) -> Any:
         recording_id=utterance.id,
         start=0.0,
         duration=info.seconds,
+        channel=0 if info.channels == 1 else recording.channel_ids,
         text=utterance.text,
         speaker=utterance.speaker,
         custom=dict(utterance.labels) or None,
     )
-    cut = MonoCut(utterance.id, 0.0, info.seconds, 0, recording=recording, supervisions=[supervision])
+    # Of several channels all are read, and averaged (`loader.read_cut`).
+    kind, channel = (MonoCut, 0) if info.channels == 1 else (MultiCut, recording.channel_ids)
+    cut = kind(utterance.id, 0.0, info.seconds, channel, recording=recording, supervisions=[supervision])
+    if utterance.start or utterance.end is not None:
+        end = info.seconds if utterance.end is None else min(utterance.end, info.seconds)
+        if not 0 <= utterance.start < end:
+            raise SpeechFTError(
+                f"utterance {utterance.id} ({utterance.start} to {utterance.end} s) is not inside its "
+                f"{info.seconds:.2f} s file",
+                "mend its start and end, in seconds",
+            )
+        cut = cut.truncate(offset=utterance.start, duration=end - utterance.start, preserve_id=True)
     return cut if info.rate == SAMPLE_RATE else cut.resample(SAMPLE_RATE)
 
 
@@ -134,7 +149,8 @@ def librispeech(root: str, split: str) -> list[Utterance]:
 
 def tsv(path: str, audio: str | None = None, text: str | None = "text", where: Mapping[str, Any] | None = None,
         prefix: str = "") -> list[Utterance]:  # fmt: skip
-    """A table with a header: columns `id`, `path`, and any of `speaker`, a transcript column, other labels.
+    """A table with a header: columns `id`, `path`, and any of `start` and `end` (seconds, for parts of long files),
+    `speaker`, a transcript column, other labels.
 
     Args:
         path: a tab-separated file.
@@ -155,21 +171,37 @@ def tsv(path: str, audio: str | None = None, text: str | None = "text", where: M
         if rows and column not in rows[0]:
             raise SpeechFTError(f"{file} has no column {column}", f"its columns: {', '.join(rows[0])}")
     kept = [row for row in rows if all(str(row[key]) == str(value) for key, value in (where or {}).items())]
-    special = {"id", "path", "speaker", text}
+    special = {"id", "path", "speaker", "start", "end", text}
     return [
         Utterance(
             prefix + row["id"], base / row["path"], row.get(text) if text else None, row.get("speaker"),
             {key: value for key, value in row.items() if key not in special and value is not None},
+            _seconds(row, "start") or 0.0, _seconds(row, "end"),
         )
         for row in kept
     ]  # fmt: skip
 
 
+def _seconds(row: Mapping[str, str], column: str) -> float | None:
+    value = row.get(column)
+    if value in (None, ""):
+        return None
+    try:
+        return float(str(value))
+    except ValueError as error:
+        raise SpeechFTError(f"utterance {row['id']} has {column} {value!r}", "give it in seconds") from error
+
+
 def synthetic(split: str, size: str = "demo", seed: int = 0) -> list[Utterance]:
-    """A LibriSpeech-like split of the synthetic corpus, made at first use."""
+    """A LibriSpeech-like split of the synthetic corpus, made at first use, with the phones of its own lexicon."""
     from speechft.data.synthetic.corpus import make_corpus
 
-    return librispeech(str(make_corpus(size, seed).librispeech), split)
+    corpus = make_corpus(size, seed)
+    lexicon = read_lexicon(corpus.lexicon)
+    return [
+        replace(utterance, labels={"phones": " ".join(pronounce(utterance.text or "", lexicon))})
+        for utterance in librispeech(str(corpus.librispeech), split)
+    ]
 
 
 def _folder(path: Path, what: str) -> Path:

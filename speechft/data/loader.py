@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -41,8 +41,11 @@ class Batch:
 class _Reader(Dataset):
     """Indexed by a `CutSet`: what the sampler drew is what is read."""
 
-    def __getitem__(self, cuts: CutSet) -> Batch:  # type: ignore[override]
-        return Batch([read_cut(cut) for cut in cuts], list(cuts))
+    def __getitem__(self, cuts: CutSet) -> Batch | SpeechFTError:  # type: ignore[override]
+        try:
+            return Batch([read_cut(cut) for cut in cuts], list(cuts))
+        except SpeechFTError as error:
+            return error  # raised where it is read: a worker's exception would arrive as a page of traceback
 
 
 def read_cut(cut: Any) -> Tensor:
@@ -83,7 +86,7 @@ class Batches:
     def __init__(self, cuts: CutSet, seconds: float | None, size: int | None, buckets: int, seed: int,
                  rank: int = 0, world: int = 1, workers: int = 0) -> None:  # fmt: skip
         if not seconds and not size:
-            raise SpeechFTError("a batch has neither a number of seconds nor a size", "set data.batch_seconds")
+            raise UsageError("a batch has neither a number of seconds nor a size", "set data.batch_seconds")
         self._cuts, self._seconds, self._size = cuts, seconds, size
         self._buckets = max(1, min(buckets, len(cuts) // max(2, 2 * world)))
         self._seed, self._rank, self._world, self._workers = seed, rank, world, workers
@@ -123,6 +126,8 @@ class Batches:
                 prefetch_factor=4 if self._workers else None,
             )  # fmt: skip
             for batch in loader:
+                if isinstance(batch, SpeechFTError):
+                    raise batch
                 self.used += 1
                 yield batch
             self.epoch, self.used = self.epoch + 1, 0

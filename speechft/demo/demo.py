@@ -73,11 +73,15 @@ def _make_corpus(plan: Plan) -> None:
 def _all(title: str, pool: ProcessPoolExecutor, work: Callable[..., Any], calls: Sequence[Iterable[Any]]) -> None:
     """Run all calls in the pool, telling what is done."""
     with progress(title, len(calls)) as advance:
-        futures = {pool.submit(work, *call): call for call in calls}
-        for done, future in enumerate(as_completed(futures), 1):
-            note = future.result()
-            advance(done, str(note))
-            say(f"  {note}")
+        futures = [pool.submit(work, *call) for call in calls]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                note = future.result()
+                advance(done, "")
+                say(f"  {note}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # an error is told now, not after all the others
+            raise
 
 
 def write_report(folder: Path, seeds: list[int], plan: Plan, timing: dict[str, float]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, whole_folder
+from speechft.files import read_json, remove_partials, whole_folder
 from speechft.merge.card import merged_card
 from speechft.merge.registry import Method, method_named
 from speechft.runs import Run
@@ -116,6 +116,7 @@ def _write(base: FolderReader, tuned: list[FolderReader], alphas: list[float], m
                 kind = torch.promote_types(kind, reader.info(name).dtype)
         infos[name] = TensorInfo(kind, info.shape)
     targets = [out / f"alpha-{alpha:g}" for alpha in alphas]
+    remove_partials(out)
     with contextlib.ExitStack() as folders:
         temporaries = [folders.enter_context(whole_folder(target)) for target in targets]
         with contextlib.ExitStack() as files:
@@ -127,14 +128,22 @@ def _write(base: FolderReader, tuned: list[FolderReader], alphas: list[float], m
                     merged = method.function(origin, others, alpha) if others else origin
                     writer.write(name, merged.to(info.dtype))
         for alpha, temporary in zip(alphas, temporaries, strict=True):
-            _texts(temporary, base, alpha, method, parents, update)
+            # The fine-tuned side says how its input was normalised; the hub's file of a base model says otherwise.
+            _texts(temporary, base, tuned[0].preprocessor, alpha, method, parents, update)
             _run_once(temporary)
     return [Merged(alpha, target) for alpha, target in zip(alphas, targets, strict=True)]
 
 
-def _texts(folder: Path, base: FolderReader, alpha: float, method: Method, parents: list[dict[str, str]],
-           update: dict[str, Any]) -> None:  # fmt: skip
-    reader = FolderReader(folder_with_config(folder, base))
+def _texts(
+    folder: Path,
+    base: FolderReader,
+    preprocessor: dict[str, Any],
+    alpha: float,
+    method: Method,
+    parents: list[dict[str, str]],
+    update: dict[str, Any],
+) -> None:
+    reader = FolderReader(folder_with_config(folder, base.config, preprocessor))
     record = {
         "method": method.name, "formula": method.formula, "paper": method.paper, "alpha": alpha,
         "alpha_means": "the weight of the fine-tuned side: 0 is the pre-trained model, 1 the fine-tuned one",
@@ -145,9 +154,9 @@ def _texts(folder: Path, base: FolderReader, alpha: float, method: Method, paren
     (folder / "README.md").write_text(merged_card(record), encoding="utf-8")
 
 
-def folder_with_config(folder: Path, base: FolderReader) -> Path:
-    """Put the base's two configuration files beside merged weights, so that the folder loads anywhere."""
-    for name, value in (("config.json", base.config), ("preprocessor_config.json", base.preprocessor)):
+def folder_with_config(folder: Path, config: dict[str, Any], preprocessor: dict[str, Any]) -> Path:
+    """Put the two configuration files beside merged weights, so that the folder loads anywhere."""
+    for name, value in (("config.json", config), ("preprocessor_config.json", preprocessor)):
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return folder
 
@@ -175,6 +184,10 @@ def _checked(alphas: Sequence[float], extrapolate: bool) -> list[float]:
 
 
 def _check_parents(base: FolderReader, tuned: list[FolderReader]) -> None:
+    if len({bool(reader.preprocessor.get("do_normalize", True)) for reader in tuned}) > 1:
+        raise SpeechFTError(
+            "the fine-tuned models disagree about input normalisation (do_normalize)", "merge models trained alike"
+        )
     for reader in tuned:
         ours, theirs = base.config.get("model_type"), reader.config.get("model_type")
         if ours != theirs:

@@ -15,7 +15,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.superb.progress import Progress
 from speechft.superb.settings import Settings, compose
-from speechft.superb.sources import named
+from speechft.superb.sources import check_source, named
 from speechft.superb.tasks import get_task
 
 if TYPE_CHECKING:
@@ -52,12 +52,15 @@ def evaluate(
     merged = {**(cfg if cfg is not None else compose()), **{k: v for k, v in given.items() if v is not None}}
     settings = Settings.read(merged)
     progress = progress or Progress()
+    sources = named(upstreams)
+    for _, source in sources:  # a mistyped name shows now, not after hours of the ones before it
+        check_source(source)
     chosen = [get_task(name) for name in settings.tasks]
     for task in chosen:
         task.check(settings.data, settings.superb[task.name])
     return [
         _evaluate_one(upstream, name, task, settings, progress)
-        for name, upstream in _loaded(named(upstreams))
+        for name, upstream in _loaded(sources)
         for task in chosen
     ]
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft.config.locate import group_names
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
+from speechft.runs import Run
 
 
 def expand(source: Any) -> list[Any]:
@@ -22,7 +24,7 @@ def expand(source: Any) -> list[Any]:
     folder = Path(source).expanduser()
     if not folder.is_dir() or (folder / "config.json").is_file():
         return [str(source)]
-    merged = sorted(path.parent for path in folder.glob("merged/*/config.json"))
+    merged = Run(folder.resolve()).merged_models()
     if merged:
         return [str(path) for path in merged]
     if (folder / "finetuned" / "config.json").is_file():
@@ -30,6 +32,18 @@ def expand(source: Any) -> list[Any]:
     raise SpeechFTError(
         f"{folder} holds no model (no config.json, merged/ or finetuned/)", "give a model's folder or a run"
     )
+
+
+def check_source(source: Any) -> None:
+    """Whether an upstream can be found, without loading it.
+
+    Raises:
+        UsageError: neither a known name nor a folder.
+    """
+    if isinstance(source, (str, Path)) and str(source) not in group_names("upstream"):
+        from speechft.upstreams.load import locate
+
+        locate(str(source))
 
 
 def model_name(source: Any) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from speechft.data.loader import in_order, read_cut
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
-from speechft.files import cache_dir, sha256_json, whole_file
+from speechft.files import cache_dir, sha256_file, sha256_json, whole_file
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -45,8 +45,9 @@ def make_targets(
 
     options = dict(codebook)
     clusters, splits = int(options.pop("clusters")), int(options.pop("splits", 1))
-    features = _featurizer(options)
-    identity = [sorted((cut.id, round(cut.duration, 4)) for cut in cuts), options, clusters, splits, seed, 2]
+    features, source = _featurizer(options)
+    described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
+    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, seed, 3]
     file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
     if file.is_file():
         with np.load(file) as kept:  # each access reads the array anew, so each is read once
@@ -89,12 +90,13 @@ def _at_50_hz(features: Tensor, rate: float, first: float) -> np.ndarray:
     return features.numpy()[places].astype(np.float32)
 
 
-def _featurizer(options: dict[str, Any]) -> Featurize:
+def _featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
+    """The features of a code book, and a hash of what computes them."""
     kind = options.get("features")
     if kind == "mfcc":
-        return _mfcc
+        return _mfcc, "mfcc"
     if kind == "logmel":
-        return _logmel(float(options.get("context", 0.0)))
+        return _logmel(float(options.get("context", 0.0))), "logmel"
     if kind == "upstream":
         return _upstream(str(options["upstream"]), int(options["layer"]))
     if kind == "onnx":
@@ -142,7 +144,7 @@ def _logmel(context: float) -> Featurize:
     return compute
 
 
-def _upstream(source: str, layer: int) -> Featurize:
+def _upstream(source: str, layer: int) -> tuple[Featurize, str]:
     """A hidden layer of another upstream (HuBERT's later iterations)."""
     from speechft.upstreams.load import load_upstream
 
@@ -156,10 +158,10 @@ def _upstream(source: str, layer: int) -> Featurize:
         return [(state[:count], model.frame_rate, 0.0125)
                 for state, count in zip(hidden.states[layer], hidden.frames.tolist(), strict=True)]  # fmt: skip
 
-    return compute
+    return compute, model.identity.key
 
 
-def _onnx(path: Path, delay: float) -> Featurize:
+def _onnx(path: Path, delay: float) -> tuple[Featurize, str]:
     """A frozen network: waveform `[1, samples]` -> `[1, frames, dim]` at 50 a second, `delay` seconds late."""
     try:
         import onnxruntime
@@ -180,7 +182,7 @@ def _onnx(path: Path, delay: float) -> Featurize:
             results.append((torch.from_numpy(features), 50.0, 0.0125 - delay))
         return results
 
-    return compute
+    return compute, sha256_file(path)
 
 
 def _at_least(wave: Tensor, samples: int) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
-from speechft.errors import UsageError
-from speechft.files import sha256_json, write_json, write_text
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.versions import versions
+
+if TYPE_CHECKING:
+    from speechft.upstreams.base import Identity
 
 
 def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None, latest: bool = True) -> Run:
@@ -41,6 +43,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         return run
     if run.config.is_file():
         _check_unchanged(run, settings)
+
+    _check_trainer(settings["trainer"])
 
     # Heavy imports only now: the configuration is sound.
     import torch
@@ -73,19 +77,14 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
     dev, bad_dev = load_cuts(data["dev"], bool(data["skip_bad"])) if data.get("dev") else (None, [])
+    torch.manual_seed(seed)  # the head's first weights
+    task = build_task(settings["task"])
+    task.prepare(upstream, train, dev, run.folder)
+
+    # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
     main = accelerator.is_main_process
     if main:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_config(run.config, settings)
-        write_json(
-            run.pretrained,
-            {
-                **upstream.identity.as_dict(),
-                "format": "huggingface",
-                "random_seed": settings["upstream"].get("random_seed"),
-                "versions": versions(),
-            },
-        )
+        _open(run, settings, upstream.identity)
         if latest:
             set_latest(run.folder)
         if bad or bad_dev:
@@ -96,9 +95,6 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         say(f"{run.folder}: {len(train)} utterances, {hours:.2f} h; {upstream.identity.name}; {strategy.name}")
     accelerator.wait_for_everyone()
 
-    torch.manual_seed(seed)  # the head's first weights
-    task = build_task(settings["task"])
-    task.prepare(upstream, train, dev, run.folder)
     head_lr = settings["task"].get("head_lr")
     training = Training(
         run=run,
@@ -123,6 +119,39 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         say(f"fine-tuned upstream: {run.finetuned}")
     accelerator.wait_for_everyone()
     return run
+
+
+def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
+    """Write the run's configuration and what it starts from; a resumed run must start from the same weights."""
+    record = {
+        **identity.as_dict(),
+        "format": "huggingface",
+        "random_seed": settings["upstream"].get("random_seed"),
+        "versions": versions(),
+    }
+    if run.pretrained.is_file():
+        before = read_json(run.pretrained)["sha256"]
+        if before != identity.sha256:
+            raise SpeechFTError(
+                f"{identity.source} has changed since {run.folder} was started (its weights hash differs)",
+                "bring the old weights back, or choose another --out",
+            )
+    else:
+        write_json(run.pretrained, record)
+    write_config(run.config, settings)
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    for key in ("steps", "accumulate", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan"):
+        if not isinstance(trainer[key], int) or trainer[key] < 1:
+            raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a whole number of at least 1")
+    for key in ("lr", "warmup", "hold", "eps", "weight_decay", "clip"):
+        if isinstance(trainer[key], bool) or not isinstance(trainer[key], (int, float)):
+            raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a number, such as 1.0e-4")
+    if trainer["device"] not in ("auto", "cpu"):
+        raise UsageError(
+            f"trainer.device is {trainer['device']!r}", "known: auto, cpu; choose a GPU by CUDA_VISIBLE_DEVICES"
+        )
 
 
 def _precision(value: Any) -> str:
@@ -152,8 +181,3 @@ learning rate {settings["trainer"]["lr"]}, seed {settings["seed"]}. The task's h
 
 This is θ' of Speech-FT (arXiv 2502.12672); stage 2 (`speechft merge`) interpolates it with its parent.
 """
-
-
-def in_launcher() -> bool:
-    """Whether `torchrun` or `accelerate launch` started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress, say
 from speechft.data.loader import Batch, Batches, in_order
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.runs import Run
 from speechft.strategies.base import Strategy
 from speechft.tasks.base import Task
@@ -79,6 +79,7 @@ class Training:
         optimizer_handle = accelerator.prepare_optimizer(optimizer)
 
         start, seconds = 0, 0.0
+        frozen_hashes = self._frozen_hashes()  # before a checkpoint is loaded: what the pre-trained model came with
         checkpoint = checkpoint_files.newest(self.run.checkpoints)
         if checkpoint is not None:
             saved = checkpoint_files.load(checkpoint, learner, optimizer)
@@ -88,7 +89,6 @@ class Training:
                 accelerator.scaler.load_state_dict(saved["scaler"])
             say(f"resuming {self.run.folder} at step {start} of {total}")
         log = MetricsFile(self.run.metrics, start) if accelerator.is_main_process else None
-        frozen_hashes = self._frozen_hashes()
         stream, stop = iter(self.batches), _StopSignal()
         model: nn.Module = learner
         phase, skipped, metrics = "", 0, {}
@@ -107,11 +107,15 @@ class Training:
                 loss, figures, heard = self._accumulate(model, stream, step)
                 seconds += heard
                 norm = accelerator.clip_grad_norm_(learner.parameters(), float(options["clip"]))
-                if np.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm))):
+                # Under float16 the scaler itself skips a step whose gradients overflow, and lowers its scale.
+                overflow = accelerator.scaler is None and not bool(torch.isfinite(torch.as_tensor(norm)))
+                if np.isfinite(loss) and not overflow:
                     optimizer_handle.step()
                     skipped = 0
                 else:
                     skipped = self._skip(step, loss, skipped)
+                    if accelerator.scaler is not None:  # it was told to unscale, and expects to be told of the outcome
+                        accelerator.scaler.update()
                 optimizer_handle.zero_grad(set_to_none=True)
                 done = step + 1
 
@@ -142,14 +146,14 @@ class Training:
                 "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
             )
         if log:
-            log.write(step=total, phase=phase, event="end", **self._hashes())
+            log.write(step=total, phase=self.strategy.phase(total - 1, total), event="end", **self._hashes())
         return metrics
 
     def _optimizer(self, learner: Learner) -> torch.optim.Optimizer:
         options = self.options
         classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         if options["optimizer"] not in classes:
-            raise SpeechFTError(f"unknown optimizer {options['optimizer']!r}", "known: adam, adamw")
+            raise UsageError(f"unknown optimizer {options['optimizer']!r}", "known: adam, adamw")
         groups = [
             {"params": list(learner.task.parameters()), "lr": self.head_lr or options["lr"]},
             {"params": list(learner.upstream.parameters()), "lr": options["lr"]},

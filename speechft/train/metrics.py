@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from speechft.files import write_text
 
 
 class MetricsFile:
-    """Appends JSON lines.
+    """Appends JSON lines; figures that are not finite become null.
 
     Args:
         path: the file.
@@ -21,7 +22,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         kept = [line for line in read_metrics(path) if line["step"] <= step]
-        kept = [line for line in kept if not (line["step"] == step and line.get("event") == "phase")]
+        kept = [line for line in kept if not (line["step"] == step and line.get("event"))]
         self._earlier = max((line.get("wall_seconds", 0.0) for line in kept), default=0.0)
         self._began = time.monotonic()
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -29,8 +30,12 @@ class MetricsFile:
     def write(self, **values: Any) -> None:
         """One line; `wall_seconds` counts the time spent in all parts of an interrupted run."""
         values["wall_seconds"] = round(self._earlier + time.monotonic() - self._began, 3)
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

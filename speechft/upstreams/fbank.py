@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,8 @@ class Fbank(Upstream):
         self.deltas, self.mean_norm = deltas, mean_norm
         self.dim = 80 * (1 + deltas)
         self.num_layers, self.hop = 1, _HOP
-        self.identity = Identity(name, "fbank", f"80 bands, {deltas} deltas, mean_norm={mean_norm}", False, "none")
+        what = f"80 bands, {deltas} deltas, mean_norm={mean_norm}"
+        self.identity = Identity(name, "fbank", what, False, hashlib.sha256(what.encode()).hexdigest())
         self.register_buffer("mel", melscale_fbanks(257, 20.0, 7600.0, 80, 16_000, mel_scale="htk"))
         self.register_buffer("window", torch.hann_window(_WINDOW))
 

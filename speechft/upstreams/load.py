@@ -42,7 +42,10 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
 
     if normalize is None and settings.get("normalize") is not None:
         normalize = bool(settings["normalize"])
-    checkpoint = read_folder(locate(where))
+    folder = locate(where)
+    if Path(where).expanduser().exists():
+        where = str(folder)  # so that what is written down holds from any folder
+    checkpoint = read_folder(folder)
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
     return build(checkpoint, name, where, normalize, None if seed is None else int(seed), dropout)
 
@@ -52,6 +55,8 @@ def locate(source: str) -> Path:
     if source.startswith("asset:"):
         return ASSETS / source.removeprefix("asset:")
     path = Path(source).expanduser()
+    if source in group_names("upstream"):
+        return locate(str(read_group("upstream", source).get("source")))
     if path.exists():
         return path.resolve()
     if source.count("/") != 1 or source.startswith((".", "~", "/")):

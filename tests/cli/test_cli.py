@@ -126,7 +126,8 @@ def test_bad_corpora(cli, workplace, librispeech, train_words, tmp_path):
 
 def test_debug_shows_where(cli, tmp_path):
     done = cli("merge", "--debug", cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" in done.stderr
+    assert done.returncode == 2 and "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("speechft: error: there is no latest run")
 
 
 def test_doctor_reports_packages_and_tasks(cli, tmp_path):
@@ -136,6 +137,13 @@ def test_doctor_reports_packages_and_tasks(cli, tmp_path):
     assert "data.voxceleb1 is not set" in report["tasks"]["sid"][0]
     ready = json.loads(cli("doctor", "--json", "data.synthetic=demo", cwd=tmp_path).stdout)
     assert ready["tasks"] == {"pr": [], "sid": [], "ks": []}
+    speech_only = json.loads(cli("doctor", "--json", "data.synthetic=pretrain", cwd=tmp_path).stdout)
+    assert speech_only["tasks"]["sid"] == ["the size pretrain has no sid part"]
+    failed(cli("doctor", "data.synthetic=nosuch", cwd=tmp_path), 2, "nosuch")
+    (tmp_path / "iden_split.txt").write_text("")
+    seen = json.loads(cli("doctor", "--json", f"data.iden_split={tmp_path}/iden_split.txt", cwd=tmp_path).stdout)
+    assert seen["data"] == {"iden_split": f"{tmp_path}/iden_split.txt"}
+    (tmp_path / "iden_split.txt").unlink()
     assert not list(tmp_path.iterdir())
 
 

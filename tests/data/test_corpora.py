@@ -41,9 +41,23 @@ def test_any_rate_and_channels_become_16_khz_mono(table):
     cuts, _ = load_cuts([{"kind": "tsv", "path": str(table)}])
     first = read_cut(cuts["a"])
     assert first.dim() == 1 and abs(first.numel() - 32_000) <= 1
+    assert float(first[8000:24_000].abs().max()) == pytest.approx(0.25, rel=0.02)  # the mean of a tone and silence
     spectrum = np.abs(np.fft.rfft(first.numpy()))
     assert abs(np.argmax(spectrum) / 2.0 - 440) < 2  # two seconds: half a hertz a bin
     assert abs(load_audio(table.parent / "a.wav").numel() - 32_000) <= 1
+
+
+def test_parts_of_long_files(table):
+    lines, added = table.read_text().splitlines(), (["start", "end"], ["0.5", "1.25"], ["", ""])
+    rows = ["\t".join([*line.split("\t"), *extra]) for line, extra in zip(lines, added, strict=True)]
+    table.write_text("\n".join(rows) + "\n")
+    cuts, _ = load_cuts([{"kind": "tsv", "path": str(table)}])
+    part, whole = read_cut(cuts["a"]), load_audio(table.parent / "a.wav")
+    assert part.numel() == 12_000 and cuts["b"].duration == 0.5
+    assert np.abs(part[800:-800].numpy() - whole[8800:19_200].numpy()).max() < 1e-2  # but for the resampler's edges
+    table.write_text("\n".join(rows).replace("1.25", "0.25") + "\n")
+    with pytest.raises(SpeechFTError, match=r"utterance a .* is not inside its 2.00 s file"):
+        load_cuts([{"kind": "tsv", "path": str(table)}])
 
 
 def test_where_and_labels(table):

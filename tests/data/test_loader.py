@@ -1,11 +1,15 @@
 """The order of batches follows from the seed, and any place in it can be found again."""
 
+import copy
 import itertools
+import shutil
 
+import pytest
 import torch
 
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import Batches, in_order
+from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 
 
 def _cuts(librispeech):
@@ -66,3 +70,21 @@ def test_in_order_reads_everything_once(librispeech):
     cuts = _cuts(librispeech)
     seen = [cut.id for batch in in_order(cuts, 3.0) for cut in batch.cuts]
     assert sorted(seen) == sorted(cut.id for cut in cuts)
+
+
+def test_a_workers_error_is_the_same_line_as_without_workers(librispeech, tmp_path):
+    shutil.copytree(librispeech / "dev-clean", tmp_path / "dev-clean")
+    for path in (tmp_path / "dev-clean").rglob("*.flac"):
+        path.write_bytes(path.read_bytes()[:2000])  # the headers are whole
+    cuts = load_cuts([{"kind": "librispeech", "root": str(tmp_path), "split": "dev-clean"}])[0]
+    for workers in (0, 1):
+        with pytest.raises(SpeechFTError, match=r"^audio file .*\.flac cannot be read") as caught:
+            next(iter(Batches(cuts, None, 2, 1, seed=0, workers=workers)))
+        assert "Traceback" not in str(caught.value)
+
+
+def test_errors_cross_process_boundaries():
+    """Copying uses what sending to another process uses."""
+    for error in (SpeechFTError("a", "b"), UsageError("c"), MissingExtraError("p", "e", "x")):
+        again = copy.copy(error)
+        assert type(again) is type(error) and str(again) == str(error) and again.mend == error.mend

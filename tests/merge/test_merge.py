@@ -170,6 +170,33 @@ def test_foreign_parents_are_refused_with_what_differs(parents, tmp_path):
         merge(base, [larger], method="sclerp", out=tmp_path / "out")
 
 
+def test_the_merged_model_hears_what_the_fine_tuned_one_heard(parents, tmp_path):
+    """The hub's files of base models say normalise; a model that was fine-tuned without must be merged without."""
+    base, (tuned, other) = parents
+    hub = tmp_path / "hub"
+    shutil.copytree(base, hub)
+    (hub / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (model,) = merge(hub, [tuned], out=tmp_path / "out")
+    assert load_upstream(tuned).identity.normalize is load_upstream(model.folder).identity.normalize is False
+    differs = tmp_path / "differs"
+    shutil.copytree(other, differs)
+    (differs / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    with pytest.raises(SpeechFTError, match="disagree about input normalisation"):
+        merge(hub, [tuned, differs], out=tmp_path / "out")
+
+
+def test_leftovers_of_a_killed_merge_are_no_models(parents, tmp_path):
+    from speechft.runs import Run
+    from speechft.superb.sources import expand
+
+    base, (tuned, _) = parents
+    (model,) = merge(base, [tuned], out=tmp_path / "merged")
+    shutil.copytree(model.folder, tmp_path / "merged" / ".partial-alpha-0.5-aaaa")
+    assert Run(tmp_path).merged_models() == [model.folder] and expand(tmp_path) == [str(model.folder)]
+    merge(base, [tuned], [0.5], out=tmp_path / "merged")
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {"alpha-0.25", "alpha-0.5"}
+
+
 def test_another_parent_than_the_runs_is_refused(parents, tmp_path):
     base, (tuned, _) = parents
     with pytest.raises(SpeechFTError, match="not the upstream that the run started from"):

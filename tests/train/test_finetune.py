@@ -1,5 +1,6 @@
 """Stage 1 as a whole: what is frozen stays frozen, runs resume bit for bit, mistakes cost nothing."""
 
+import itertools
 import json
 import os
 import random
@@ -120,10 +121,14 @@ def test_kill_9_at_a_random_moment_and_resume_is_bit_equal(finished, train_words
             if lines and max(line["step"] for line in lines) >= wanted:
                 break
             time.sleep(0.005)
+        assert process.poll() is None, "it must be killed before its end"
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert not (out / "finetuned").exists()
+    before = read_metrics(out / "metrics.jsonl")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stderr or not any(line["step"] >= 5 for line in before), done.stderr
     resumed = type(finished)(out)
     ours, theirs = _weights(resumed), _weights(finished)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -173,6 +178,34 @@ def test_a_finished_run_is_left_alone(finished, train_words, capsys):
     assert (finished.finetuned / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_other_weights_under_the_same_path_do_not_resume_a_run(train_words, tmp_path, finished, upstream_folder):
+    from small import save_upstream
+
+    moved = tmp_path / "upstream"
+    shutil.copytree(upstream_folder, moved)
+    words = [f"upstream.source={moved}" if word.startswith("upstream.source") else word for word in train_words]
+    run = finetune([*words, "trainer.steps=5"], tmp_path / "run")
+    shutil.rmtree(run.finetuned)
+    save_upstream(moved, seed=9)
+    with pytest.raises(SpeechFTError, match=r"has changed since .* was started"):
+        finetune([*words, "trainer.steps=5"], tmp_path / "run")
+
+
+def test_a_mistake_before_the_start_leaves_no_run(train_words, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(SpeechFTError):
+        finetune([*train_words, "task.lexicon=/nowhere"], tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists() and not (tmp_path / "runs").exists()
+    assert finetune([*train_words, "trainer.steps=1"], tmp_path / "run").finished
+
+
+@pytest.mark.parametrize("word", ["trainer.log_every=0", "trainer.steps=abc", "trainer.device=cuda:7",
+                                  "trainer.optimizer=sgd", "trainer.lr=fast"])  # fmt: skip
+def test_impossible_settings_are_wrong_use(train_words, tmp_path, word):
+    with pytest.raises(UsageError, match=word.split("=")[0].replace(".optimizer", "|optimizer")):
+        finetune([*train_words, word], tmp_path / "run")
+
+
 def test_another_configuration_does_not_resume_a_run(finished, train_words):
     with pytest.raises(UsageError, match=r"another configuration: trainer\.lr: 0\.001 -> 0\.5"):
         finetune([*train_words, "trainer.lr=0.5"], finished.folder)
@@ -183,10 +216,42 @@ def test_a_loss_that_stays_nan_stops_the_run(train_words, tmp_path):
         finetune([*train_words, "trainer.lr=1e30", "trainer.patience_nan=3", "trainer.clip=1e30"], tmp_path / "nan")
 
 
-def test_accumulation_equals_a_larger_batch(train_words, tmp_path, librispeech):
-    """Two batches of two accumulated give the gradient of the mean of their losses."""
-    run = finetune([*train_words, "trainer.accumulate=2", "data.batch_size=2", "trainer.steps=2"], tmp_path / "acc")
-    assert run.finished and len([line for line in read_metrics(run.metrics) if "loss" in line]) == 2
+def test_accumulation_is_the_mean_over_its_batches(train_words, tmp_path, upstream_folder):
+    """With a plain optimiser step worked out by hand: the update is that of the mean of the two losses."""
+    words = [*train_words, "trainer.accumulate=2", "trainer.clip=1e9", "trainer.steps=1", "strategy=regular",
+             "upstream.dropout=0.0", "trainer.eps=1e3", "trainer.warmup=0.0", "trainer.hold=1.0",
+             "trainer.lr=1e3"]  # fmt: skip
+    run = finetune(words, tmp_path / "acc")
+    one = [line for line in read_metrics(run.metrics) if "loss" in line]
+    assert len(one) == 1
+    # Adam with an eps far above the gradient moves by lr * g / eps = g: read the mean gradient off the weights.
+    before, after = load_file(upstream_folder / "model.safetensors"), _weights(run)
+    name = "encoder.layers.1.feed_forward.output_dense.weight"
+    moved = before[name] - after[name]
+    single = []
+    for place in (0, 1):
+        upstream, task, batches = _same_start(words, tmp_path / f"hand{place}")
+        batch = list(itertools.islice(iter(batches), 2))[place]
+        upstream.train()
+        task.step(upstream, batch)[0].backward()
+        single.append(dict(upstream.model.named_parameters())[name].grad)
+    assert torch.allclose(moved, (single[0] + single[1]) / 2, atol=1e-5)
+
+
+def _same_start(words, folder):
+    """The parts of a run before its first step."""
+    from speechft.config.compose import compose
+    from speechft.data.corpora import load_cuts
+    from speechft.data.loader import Batches
+    from speechft.tasks.build import build_task
+
+    settings = compose("train", words)
+    upstream = load_upstream(settings["upstream"])
+    cuts = load_cuts(settings["data"]["train"])[0]
+    torch.manual_seed(0)
+    task = build_task(settings["task"])
+    task.prepare(upstream, cuts, None, folder)
+    return upstream, task, Batches(cuts, None, 4, 2, seed=0)
 
 
 def test_masked_prediction_trains_from_the_command(librispeech, tmp_path):

@@ -35,3 +35,10 @@ def test_mean_normalised_features_average_to_nothing():
 
     upstream = load_upstream({**read_group("upstream", "fbank"), "mean_norm": True})
     assert upstream([torch.randn(8000)]).last[0].mean(0).abs().max() < 1e-4
+
+
+def test_every_setting_is_another_identity():
+    from speechft.upstreams.fbank import Fbank
+
+    keys = {Fbank("f", deltas, mean).identity.key for deltas in (0, 1, 2) for mean in (False, True)}
+    assert len(keys) == 6

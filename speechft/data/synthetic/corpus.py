@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -118,10 +119,21 @@ def make_corpus(
     from speechft.data.synthetic.espeak import require_espeak
 
     require_espeak()
-    plan = plan_corpus(size, seed)
+    from filelock import FileLock
+
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):  # several processes may want it at the same time
+        if not (folder / _DESCRIPTION).is_file():
+            _make(size, seed, folder, jobs or os.cpu_count() or 1, progress)
+    return SyntheticCorpus.open(folder)
+
+
+def _make(size: CorpusSize, seed: int, folder: Path, jobs: int, progress: Callable[[int, int], None] | None) -> None:
+    for leftover in folder.parent.glob(f".partial-{folder.name}-*"):  # of a killed process: the lock is ours
+        shutil.rmtree(leftover, ignore_errors=True)
+    plan = plan_corpus(size, seed)
     with whole_folder(folder) as temporary:
-        lengths = _render_all(plan.clips, seed, temporary, jobs or os.cpu_count() or 1, progress)
+        lengths = _render_all(plan.clips, seed, temporary, jobs, progress)
         lexicon = make_lexicon()
         texts = dict(plan.texts)
         texts["lexicon.txt"] = "".join(f"{word}\t{' '.join(phones)}\n" for word, phones in lexicon.items())
@@ -130,7 +142,6 @@ def make_corpus(
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_text(text, encoding="utf-8", newline="\n")
         write_json(temporary / _DESCRIPTION, _describe(plan, lengths, size, seed))
-    return SyntheticCorpus.open(folder)
 
 
 def _chunks(clips: list[Clip]) -> Iterator[tuple[int, list[Clip]]]:
