@@ -179,6 +179,7 @@ def test_names_of_results(tmp_path):
     for folder in ("myrun/merged/alpha-0.25", "myrun/merged/alpha-0.5", "myrun/finetuned", "single/finetuned", "plain"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.json").write_text("{}")
+        (tmp_path / folder / "model.safetensors").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     assert [name for name, _ in named([tmp_path / "myrun"])] == ["myrun-alpha-0.25", "myrun-alpha-0.5"]
     assert [name for name, _ in named([str(tmp_path / "single"), tmp_path / "plain"])] == ["single-finetuned", "plain"]
