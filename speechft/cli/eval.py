@@ -11,7 +11,7 @@ from speechft.errors import UsageError
 _EPILOG = """examples:
   speechft eval superb                                       what the latest run merged
   speechft eval superb hubert_base runs/NAME --tasks pr,sid data.librispeech=/data/LibriSpeech \\
-      data.lexicon=/data/lexicon.txt data.voxceleb1=/data/VoxCeleb1
+      data.lexicon=/data/lexicon.txt data.voxceleb1=/data/VoxCeleb1 data.iden_split=/data/iden_split.txt
   speechft eval superb hubert_nano fbank --tasks sid data.synthetic=demo superb.sid.steps=2000 superb.sid.lr=1e-2
 
 An UPSTREAM is a known name, a run (its merged models), a Hugging Face folder or hub name; words with = are overrides.
