@@ -8,29 +8,31 @@ from pathlib import Path
 from speechft.errors import SpeechFTError
 
 
-def read_lexicon(path: str | Path) -> dict[str, list[str]]:
+def read_lexicon(paths: str | Path | Iterable[str | Path]) -> dict[str, list[str]]:
     """Word (upper case) -> phones. Of several pronunciations the first counts, as SUPERB's PR does.
 
+    Args:
+        paths: a file, or several, taken in their order.
+
     Raises:
-        SpeechFTError: missing, or a line without phones.
+        SpeechFTError: missing, unreadable, or a line without phones.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise SpeechFTError(
-            f"lexicon {path} is missing", "give LibriSpeech's librispeech-lexicon.txt (openslr.org/11) or your own"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpeechFTError(f"lexicon {path} is not UTF-8 text", "check the path") from error
     lexicon: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        word, *phones = line.split()
-        if not phones:
-            raise SpeechFTError(f"line {number} of lexicon {path} has a word and no phones", "mend or remove the line")
-        lexicon.setdefault(word.upper(), phones)
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError as error:
+            raise SpeechFTError(
+                f"lexicon {path} is missing", "give LibriSpeech's librispeech-lexicon.txt (openslr.org/11) or your own"
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpeechFTError(f"lexicon {path} cannot be read ({error})", "check the path") from error
+        for number, line in enumerate(lines, 1):
+            word, *phones = line.split() or [""]
+            if word and not phones:
+                raise SpeechFTError(f"{path} line {number}: {word} has no phones", "a line is WORD PH PH ...")
+            if word:
+                lexicon.setdefault(word.upper(), phones)
     return lexicon
 
 

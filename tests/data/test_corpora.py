@@ -132,5 +132,5 @@ def test_lexicon(tmp_path):
     assert pronounce("a Hello", lexicon) == ["AH0", "HH", "AH0", "L", "OW1"]
     assert missing_words(["A WORLD", "HELLO YOU"], lexicon) == ["WORLD", "YOU"]
     (tmp_path / "lexicon.txt").write_text("HELLO\n")
-    with pytest.raises(SpeechFTError, match=r"line 1 .* no phones"):
+    with pytest.raises(SpeechFTError, match=r"line 1: HELLO has no phones"):
         read_lexicon(tmp_path / "lexicon.txt")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 from tiny_corpora import LEXICON, make_librispeech, tone, write
 
+from speechft.data.lexicon import pronounce, read_lexicon
 from speechft.errors import SpeechFTError
 from speechft.superb.readers.libriphone import (
     LibriPhoneDataset,
     find_utterances,
     official_phones,
-    phonemize,
-    read_lexicon,
     read_phones,
     vocabulary,
 )
@@ -84,7 +83,7 @@ def test_lexicon_and_vocabulary(tmp_path):
     path = tmp_path / "lexicon.txt"
     path.write_text("a  AH0\n\nHELLO\tHH AH0 L OW1\nHELLO HH EH0 L OW1\n")
     lexicon = read_lexicon([path])
-    assert phonemize("Hello a", lexicon) == ["HH", "AH0", "L", "OW1", "AH0"]
+    assert pronounce("Hello a", lexicon) == ["HH", "AH0", "L", "OW1", "AH0"]
     phones = official_phones()
     assert len(phones) == len(set(phones)) == 71
     assert phones[:4] == ["SIL", "SPN", "AA0", "AA1"] and phones[-1] == "ZH"
@@ -123,4 +122,4 @@ def test_through_s3prl(tmp_path):
         for _, labels, names in loader:
             seen[names[0]] = tokenizer.decode(labels[0].tolist())
         lexicon = read_lexicon([tmp_path / "lexicon.txt"])
-        assert seen == {name: " ".join(phonemize(text, lexicon)) for name, text in sentences.items()}
+        assert seen == {name: " ".join(pronounce(text, lexicon)) for name, text in sentences.items()}

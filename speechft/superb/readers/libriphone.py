@@ -6,10 +6,11 @@ is `WORD PH PH ...`, separated by spaces or tabs. A word's first pronunciation i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft.data.lexicon import pronounce, read_lexicon
 from speechft.errors import SpeechFTError
 
 _CONSONANTS = (
@@ -23,27 +24,6 @@ _AUDIO = (".flac", ".wav", ".ogg", ".mp3")
 def official_phones() -> list[str]:
     """SUPERB's 71: silence, spoken noise, then 24 consonants and 15 vowels with stress 0-2, sorted together."""
     return ["SIL", "SPN", *sorted([*_CONSONANTS, *(vowel + stress for vowel in _VOWELS for stress in "012")])]
-
-
-def read_lexicon(paths: Iterable[str | Path]) -> dict[str, list[str]]:
-    """Word (upper case) -> phones of its first pronunciation.
-
-    Raises:
-        SpeechFTError: unreadable, or a line without phones.
-    """
-    lexicon: dict[str, list[str]] = {}
-    for path in paths:
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpeechFTError(f"lexicon {path} cannot be read ({error})", "check data.lexicon") from error
-        for number, line in enumerate(lines, 1):
-            word, *phones = line.split() or [""]
-            if word and not phones:
-                raise SpeechFTError(f"{path} line {number}: {word} has no phones", "a line is WORD PH PH ...")
-            if word:
-                lexicon.setdefault(word.upper(), phones)
-    return lexicon
 
 
 def read_phones(path: str | Path) -> list[str]:
@@ -66,15 +46,6 @@ def vocabulary(lexicon: dict[str, list[str]]) -> list[str]:
     used = {phone for phones in lexicon.values() for phone in phones}
     official = official_phones()
     return official if used <= set(official) else sorted(used)
-
-
-def phonemize(sentence: str, lexicon: dict[str, list[str]]) -> list[str]:
-    """`"A CAT"` -> `["AH0", "K", "AE1", "T"]`.
-
-    Raises:
-        KeyError: a word that is not in the lexicon.
-    """
-    return [phone for word in sentence.upper().split() for phone in lexicon[word]]
 
 
 def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path, str]]:
@@ -132,7 +103,7 @@ class LibriPhoneDataset:
         **_: Any,
     ) -> None:
         self.bucket_size = bucket_size
-        words = read_lexicon([lexicon] if isinstance(lexicon, str) else lexicon)
+        words = read_lexicon(lexicon)
         utterances = find_utterances(path, [split] if isinstance(split, str) else list(split))
         unknown = sorted({word for _, text in utterances for word in text.upper().split() if word not in words})
         if unknown:
@@ -141,7 +112,7 @@ class LibriPhoneDataset:
                 f"{len(unknown)} words of {path} are not in the lexicon: {shown}",
                 "add them to a lexicon file, or give a further one: data.lexicon=[FIRST,SECOND]",
             )
-        phones = [phonemize(text, words) for _, text in utterances]
+        phones = [pronounce(text, words) for _, text in utterances]
         strange = sorted({p for sequence in phones for p in sequence if tokenizer.vocab_to_idx(p) == tokenizer.unk_idx})
         if strange:
             raise SpeechFTError(f"phones outside the vocabulary: {', '.join(strange[:5])}", "correct data.phones")

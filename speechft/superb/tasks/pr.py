@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from speechft.data.lexicon import read_lexicon
 from speechft.errors import SpeechFTError
 from speechft.files import write_text
 from speechft.superb.readers import libriphone
@@ -46,7 +47,7 @@ class PR(Task):
         """The vocabulary file that s3prl wants is written to `work`: the user's, or what `vocabulary` says."""
         lexicon = [str(path) for path in self.paths(data, "lexicon")]
         given = self.paths(data, "phones")
-        phones = libriphone.read_phones(given[0]) if given else libriphone.vocabulary(libriphone.read_lexicon(lexicon))
+        phones = libriphone.read_phones(given[0]) if given else libriphone.vocabulary(read_lexicon(lexicon))
         vocabulary = write_text(work / "phones.txt", "\n".join(phones) + "\n")
         return {
             "corpus": {
