@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from speechft.data.synthetic import corpus as corpora
 from speechft.data.synthetic import espeak
-from speechft.data.synthetic.corpus import SyntheticCorpus, make_corpus
+from speechft.data.synthetic.corpus import SyntheticCorpus, corpus_folder, make_corpus
 from speechft.data.synthetic.layouts import plan_corpus
 from speechft.data.synthetic.sentences import KEYWORDS, UNKNOWN_WORDS, sentence, vocabulary
 from speechft.data.synthetic.sizes import DEMO, PRETRAIN, TINY, Split
@@ -131,7 +132,23 @@ class TestCache:
         for jobs in (1, 2):
             with pytest.raises(KeyboardInterrupt):
                 make_corpus(MINIATURE, root=tmp_path, jobs=jobs, progress=interrupt)
-            assert list(tmp_path.iterdir()) == []
+            assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+    def test_two_at_once_make_it_once(self, tmp_path: Path) -> None:
+        """The second waits for the first and opens what it made; leftovers of a killed process are cleared."""
+        leftover = tmp_path / f".partial-{corpus_folder(MINIATURE, root=tmp_path).name}-aaaa"
+        leftover.mkdir()
+        calls: list[int] = []
+        with ThreadPoolExecutor(2) as pool:
+            futures = [
+                pool.submit(
+                    make_corpus, MINIATURE, root=tmp_path, jobs=1, progress=lambda done, total: calls.append(done)
+                )
+                for _ in range(2)
+            ]
+            roots = {future.result().root for future in futures}
+        assert len(roots) == 1 and calls.count(1) <= 1
+        assert not leftover.exists()
 
     def test_opening_what_is_no_corpus(self, tmp_path: Path) -> None:
         with pytest.raises(SpeechFTError, match="holds no synthetic corpus"):

@@ -99,7 +99,7 @@ def test_the_loss_falls_and_evaluation_repeats(cuts, tmp_path):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     upstream.eval()
     with torch.no_grad():
