@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,23 @@ def canonical_name(name: str) -> str:
 def is_head(name: str) -> bool:
     """Whether a canonical name belongs to a task's or the pre-training's head rather than to the upstream."""
     return name.startswith(_HEADS)
+
+
+def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], extra: str = "unexpected") -> str:
+    """How two sets of tensors differ, from their names and shapes; empty when they do not.
+
+    Args:
+        expected, found: name -> shape.
+        extra: what to call tensors that only `found` has.
+    """
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    shapes = sorted(name for name in expected.keys() & found.keys() if tuple(expected[name]) != tuple(found[name]))
+    return "; ".join(
+        f"{len(names)} {word} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
+        for names, word in ((missing, "missing"), (unexpected, extra), (shapes, "of another shape"))
+        if names
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

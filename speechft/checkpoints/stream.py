@@ -65,6 +65,9 @@ class FolderReader:
     def names(self) -> list[str]:
         return sorted(self._names)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: self.info(name).shape for name in self.names()}
+
     def info(self, name: str) -> TensorInfo:
         if self._loaded is not None:
             tensor = self._loaded[name]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from speechft.checkpoints.folder import WEIGHTS
+from speechft.checkpoints.folder import WEIGHTS, misfit
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
 from speechft.console import say
@@ -194,18 +194,10 @@ def _check_parents(base: FolderReader, tuned: list[FolderReader]) -> None:
             raise SpeechFTError(
                 f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture"
             )
-        missing = sorted(set(base.names()) - set(reader.names()))
-        extra = sorted(set(reader.names()) - set(base.names()))
-        shapes = sorted(name for name in set(base.names()) & set(reader.names())
-                        if base.info(name).shape != reader.info(name).shape)  # fmt: skip
-        found = [
-            f"{len(names)} tensors {word} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
-            for word, names in (("missing", missing), ("that θ0 lacks", extra), ("of another shape", shapes))
-            if names
-        ]
+        found = misfit(base.shapes(), reader.shapes(), "that θ0 lacks")
         if found:
             raise SpeechFTError(
-                f"{reader.folder} does not fit {base.folder}: {'; '.join(found)}", "merge a model with its own parent"
+                f"{reader.folder} does not fit {base.folder}: {found}", "merge a model with its own parent"
             )
 
 

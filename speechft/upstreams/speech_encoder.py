@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft.checkpoints.folder import Checkpoint
+from speechft.checkpoints.folder import Checkpoint, misfit
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
@@ -196,18 +196,10 @@ def build(
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
-    problems = [
-        f"{len(names)} {word} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
-        for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    problems = misfit(own, {name: tensor.shape for name, tensor in state.items()})
     if problems:
         raise SpeechFTError(
-            f"the weights of {source} do not fit its config.json: {'; '.join(problems)}",
-            "the checkpoint is foreign or damaged",
+            f"the weights of {source} do not fit its config.json: {problems}", "the checkpoint is foreign or damaged"
         )
     model.load_state_dict(state, strict=True)
