@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from speechft.data.augment import coloured, mixed
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError
 from speechft.tasks.base import Task
@@ -35,6 +36,8 @@ class MaskedPrediction(Task):
         mix_probability: how often another utterance of the batch is added to the input while the labels stay (WavLM,
             2110.13900, section III-B): teaches which speaker is meant.
         mix_snr: range in dB of the utterance over what is added.
+        channel_probability: how often the input passes through a random frequency response while the labels stay.
+        channel_strength: see `augment.coloured`.
         seed: of the clustering.
     """
 
@@ -42,12 +45,13 @@ class MaskedPrediction(Task):
 
     def __init__(self, codebooks: Sequence[Mapping[str, Any]], mask_fraction: float = 0.4, mask_span: int = 6,
                  unmasked_weight: float = 0.5, mix_probability: float = 0.0, mix_snr: Sequence[float] = (0.0, 20.0),
-                 seed: int = 0) -> None:  # fmt: skip
+                 channel_probability: float = 0.0, channel_strength: float = 1.0, seed: int = 0) -> None:  # fmt: skip
         super().__init__()
         self._codebooks = [dict(codebook) for codebook in codebooks]
         self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
-        self._mix_probability, self._mix_snr, self._seed = mix_probability, tuple(mix_snr), seed
+        self._mix_probability, self._mix_snr = mix_probability, (float(mix_snr[0]), float(mix_snr[1]))
+        self._channel_probability, self._channel_strength, self._seed = channel_probability, channel_strength, seed
         self._targets: list[dict[str, np.ndarray]] = []
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
@@ -58,7 +62,8 @@ class MaskedPrediction(Task):
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
-        self._targets = [make_targets(everything, codebook, self._seed) for codebook in self._codebooks]
+        first = upstream.first_centre
+        self._targets = [make_targets(everything, codebook, self._seed, first) for codebook in self._codebooks]
         # One head for each part of each code book; the parts of a code book share its weight.
         shapes = [(int(book["clusters"]), int(book.get("splits", 1))) for book in self._codebooks]
         self._parts = [(number, part) for number, (_, splits) in enumerate(shapes) for part in range(splits)]
@@ -66,7 +71,7 @@ class MaskedPrediction(Task):
         self.heads = nn.ModuleList(nn.Linear(upstream.dim, shapes[number][0]) for number, _ in self._parts)
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        masked_loss, plain_loss, counts = self._losses(upstream, batch, mix=True)
+        masked_loss, plain_loss, counts = self._losses(upstream, batch, augment=True)
         loss = masked_loss + self._unmasked_weight * plain_loss
         return loss, {
             "masked_loss": float(masked_loss.detach()),
@@ -79,13 +84,17 @@ class MaskedPrediction(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)  # the same masks at every evaluation
             for batch in batches:
-                masked_loss, _, counts = self._losses(upstream, batch, mix=False)
+                masked_loss, _, counts = self._losses(upstream, batch, augment=False)
                 right, total = right + counts[0], total + counts[1]
                 losses.append(float(masked_loss))
         return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": sum(losses) / len(losses)}
 
-    def _losses(self, upstream: Any, batch: Batch, mix: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        waves = self._mixed(batch.waves) if mix and self._mix_probability else batch.waves
+    def _losses(self, upstream: Any, batch: Batch, augment: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        waves = batch.waves
+        if augment and self._mix_probability:
+            waves = mixed(waves, self._mix_probability, self._mix_snr)
+        if augment and self._channel_probability:
+            waves = coloured(waves, self._channel_probability, self._channel_strength)
         padded, lengths = pad_waveforms(waves, upstream._minimum, upstream.identity.normalize)
         frames = upstream.frame_counts(lengths)
         with torch.autocast(padded.device.type, enabled=False):  # a trainable CNN overflows in half precision
@@ -130,20 +139,6 @@ class MaskedPrediction(Task):
         kept = (torch.arange(spans, device=frames.device) < allowed[:, None]).repeat_interleave(self._mask_span, dim=1)
         mask = torch.zeros(len(frames), length, dtype=torch.int32, device=frames.device)
         return mask.scatter_add_(1, places, kept.int()) > 0
-
-    def _mixed(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        mixed = []
-        for index, wave in enumerate(waves):
-            if len(waves) > 1 and float(torch.rand(())) < self._mix_probability:
-                other = waves[(index + 1 + int(torch.randint(len(waves) - 1, ()))) % len(waves)]
-                length = int(min(len(other), len(wave) // 2))
-                start = int(torch.randint(len(wave) - length + 1, ()))
-                low, high = self._mix_snr
-                snr = low + (high - low) * float(torch.rand(()))
-                gain = (wave.square().mean() / other.square().mean().clamp(min=1e-9)).sqrt() * 10 ** (-snr / 20)
-                wave = wave + functional.pad(gain * other[:length], (start, len(wave) - start - length))
-            mixed.append(wave)
-        return mixed
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,47 +7,50 @@ code book here is one entry of `task.codebooks`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from speechft.console import progress
 from speechft.data.loader import in_order, read_cut
-from speechft.errors import MissingExtraError, SpeechFTError, UsageError
-from speechft.files import cache_dir, sha256_file, sha256_json, whole_file
+from speechft.files import cache_dir, sha256_json, whole_file
+from speechft.tasks.frame_features import featurizer
 
 if TYPE_CHECKING:
     from lhotse import CutSet
+    from torch import Tensor
 
-Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
-"""Waveforms -> for each: features `[frames, dim]`, frames a second, the first frame's centre in seconds."""
+_VERSION = 4  # of what labels mean: part of the key they are cached under
 
 
 def make_targets(
-    cuts: CutSet, codebook: Mapping[str, Any], seed: int, cache: Path | None = None
+    cuts: CutSet, codebook: Mapping[str, Any], seed: int, first_centre: float = 0.0125, cache: Path | None = None
 ) -> dict[str, np.ndarray]:
     """Labels at 50 frames a second for every cut.
 
     Args:
         cuts: the corpus.
-        codebook: `features` (`mfcc`, `logmel`, `upstream` or `onnx`), `clusters`, what the features need, and `splits`:
-            into how many equal parts the feature vectors are cut, each with clusters of its own (product quantisation).
-        seed: of the k-means and of the frames it is fitted on.
+        codebook: what to cluster (see `frame_features.featurizer`); `clusters`; `splits`: into how many equal parts the
+            feature vectors are cut, each with clusters of its own (product quantisation); `rotate`: how many principal
+            components to keep, turned by a random rotation so that all parts matter alike (None: features as they are).
+        seed: of the k-means, of the rotation, and of the frames they are fitted on.
+        first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
 
     Returns:
-        cut id -> `[frames, splits]` uint16; frame t is centred at 0.0125 + 0.02 t seconds, as the upstream's is.
+        cut id -> `[frames, splits]` uint16; frame t is centred at `first_centre` + 0.02 t seconds.
     """
     from sklearn.cluster import MiniBatchKMeans
 
     options = dict(codebook)
-    clusters, splits = int(options.pop("clusters")), int(options.pop("splits", 1))
-    features, source = _featurizer(options)
+    clusters, splits, rotate = int(options.pop("clusters")), int(options.pop("splits", 1)), options.pop("rotate", None)
+    features, source = featurizer(options)
     described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
-    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, seed, 3]
+    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, rotate,
+                seed, first_centre, _VERSION]  # fmt: skip
     file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
     if file.is_file():
         with np.load(file) as kept:  # each access reads the array anew, so each is read once
@@ -56,22 +59,62 @@ def make_targets(
 
     generator = np.random.default_rng(seed)
     sample = [cut for cut in cuts if generator.random() < min(1.0, 1500 / len(cuts))] or list(cuts)[:100]
-    frames = np.concatenate([_at_50_hz(*item) for item in features([read_cut(cut) for cut in sample])])
-    chosen = generator.permutation(len(frames))[:200_000]
+    picked: list[np.ndarray] = []
+    share = min(1.0, 200_000 / max(1.0, 50 * sum(cut.duration for cut in sample)))
+    for start in range(0, len(sample), 16):  # a few at a time: wide features of all frames would fill the memory
+        for item in features([read_cut(cut) for cut in sample[start : start + 16]]):
+            frames = _at_50_hz(*item, first_centre)
+            picked.append(frames[generator.random(len(frames)) < share])
+    chosen = np.concatenate(picked)
+    chosen = chosen[generator.permutation(len(chosen))]
+    turn = Rotation.fit(chosen, int(rotate), generator) if rotate else None
+    chosen = turn(chosen) if turn else chosen
     books = [MiniBatchKMeans(clusters, batch_size=10_000, n_init=3, random_state=seed, max_no_improvement=50)
-             .fit(part) for part in _parts(frames[chosen], splits)]  # fmt: skip
+             .fit(part) for part in _parts(chosen, splits)]  # fmt: skip
 
     labels: dict[str, np.ndarray] = {}
-    for batch in in_order(cuts, 120.0):
-        for cut, item in zip(batch.cuts, features(batch.waves), strict=True):
-            parts = _parts(_at_50_hz(*item), splits)
-            columns = [book.predict(part) for book, part in zip(books, parts, strict=True)]
-            labels[cut.id] = np.stack(columns, axis=1).astype(np.uint16)
+    with progress(f"clusters of {options['features']}", len(cuts), 0) as advance:
+        for batch in in_order(cuts, 120.0):
+            for cut, item in zip(batch.cuts, features(batch.waves), strict=True):
+                frames = _at_50_hz(*item, first_centre)
+                parts = _parts(turn(frames) if turn else frames, splits)
+                columns = [book.predict(part) for book, part in zip(books, parts, strict=True)]
+                labels[cut.id] = np.stack(columns, axis=1).astype(np.uint16)
+            advance(len(labels), "")
     ids = sorted(labels)
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, ids=np.array(ids), counts=np.array([len(labels[id]) for id in ids]),
                  labels=np.concatenate([labels[id] for id in ids]))  # fmt: skip
     return labels
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Principal components, then a random rotation.
+
+    Cutting principal components into parts would put all that varies into the first part; rotated, all parts share it.
+
+    Attributes:
+        mean, scale: `[dim]`, of the features the rotation was fitted on.
+        matrix: `[dim, components]`.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, frames: np.ndarray, components: int, generator: np.random.Generator) -> Rotation:
+        """Fit to frames `[count, dim]`; every dimension is scaled to unit variance first."""
+        mean, scale = frames.mean(0), frames.std(0) + 1e-5
+        scaled = (frames - mean) / scale
+        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+        kept = vectors[:, np.argsort(values)[::-1][:components]]
+        turn = np.linalg.qr(generator.standard_normal((kept.shape[1], kept.shape[1])))[0]
+        return cls(mean, scale, (kept @ turn).astype(np.float32))
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        return ((frames - self.mean) / self.scale) @ self.matrix
 
 
 def _parts(features: np.ndarray, splits: int) -> list[np.ndarray]:
@@ -83,107 +126,8 @@ def _spans(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ends - counts, ends
 
 
-def _at_50_hz(features: Tensor, rate: float, first: float) -> np.ndarray:
-    """The feature frames nearest to the upstream's frame centres."""
-    count = max(1, int((len(features) / rate + first - 0.0125) / 0.02) + 1)
-    places = np.rint((0.0125 + 0.02 * np.arange(count) - first) * rate).clip(0, len(features) - 1).astype(int)
+def _at_50_hz(features: Tensor, rate: float, first: float, wanted: float) -> np.ndarray:
+    """The feature frames nearest to `wanted` + 0.02 t seconds; theirs are at `first` + t / `rate`."""
+    count = max(1, int((len(features) / rate + first - wanted) / 0.02) + 1)
+    places = np.rint((wanted + 0.02 * np.arange(count) - first) * rate).clip(0, len(features) - 1).astype(int)
     return features.numpy()[places].astype(np.float32)
-
-
-def _featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
-    """The features of a code book, and a hash of what computes them."""
-    kind = options.get("features")
-    if kind == "mfcc":
-        return _mfcc, "mfcc"
-    if kind == "logmel":
-        return _logmel(float(options.get("context", 0.0))), "logmel"
-    if kind == "upstream":
-        return _upstream(str(options["upstream"]), int(options["layer"]))
-    if kind == "onnx":
-        return _onnx(Path(str(options["path"])).expanduser(), float(options.get("delay", 0.0)))
-    raise UsageError(f"unknown code book features {kind!r}", "known: mfcc, logmel, upstream, onnx")
-
-
-def _mfcc(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
-    """13 MFCCs with first and second deltas, 100 a second (HuBERT's first iteration)."""
-    from torchaudio.compliance.kaldi import mfcc
-    from torchaudio.functional import compute_deltas
-
-    results = []
-    for wave in waves:
-        base = mfcc(_at_least(wave, 400)[None] * 32768, use_energy=False).T
-        first = compute_deltas(base)
-        stacked = torch.cat([base, first, compute_deltas(first)]).T
-        results.append(((stacked - stacked.mean(0)) / (stacked.std(0) + 1e-5), 100.0, 0.0125))
-    return results
-
-
-def _logmel(context: float) -> Featurize:
-    """Log-mels, averaged over +-`context` seconds: long contexts tell speakers and channels rather than sounds."""
-    from speechft.upstreams.fbank import Fbank
-
-    fbank = Fbank(deltas=0)
-
-    def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
-        with torch.inference_mode():
-            hidden = fbank(waves)
-        results = []
-        for item, count in zip(hidden.last, hidden.frames.tolist(), strict=True):
-            features = item[:count]
-            if context:
-                sums = torch.nn.functional.pad(features.double().cumsum(0), (0, 0, 1, 0))
-                places = torch.arange(count)
-                low, high = (
-                    (places - int(100 * context)).clamp(min=0),
-                    (places + int(100 * context) + 1).clamp(max=count),
-                )
-                features = ((sums[high] - sums[low]) / (high - low)[:, None]).float()
-            results.append((features, 100.0, 0.0125))
-        return results
-
-    return compute
-
-
-def _upstream(source: str, layer: int) -> tuple[Featurize, str]:
-    """A hidden layer of another upstream (HuBERT's later iterations)."""
-    from speechft.upstreams.load import load_upstream
-
-    model = load_upstream(source)
-    if not 0 <= layer < model.num_layers:
-        raise UsageError(f"{source} has no layer {layer}", f"choose 0 to {model.num_layers - 1}")
-
-    def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
-        with torch.inference_mode():
-            hidden = model(waves)
-        return [(state[:count], model.frame_rate, 0.0125)
-                for state, count in zip(hidden.states[layer], hidden.frames.tolist(), strict=True)]  # fmt: skip
-
-    return compute, model.identity.key
-
-
-def _onnx(path: Path, delay: float) -> tuple[Featurize, str]:
-    """A frozen network: waveform `[1, samples]` -> `[1, frames, dim]` at 50 a second, `delay` seconds late."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx", f"the code book {path.name}") from error
-    if not path.is_file():
-        raise SpeechFTError(f"{path} is missing", "give the path of the ONNX file in task.codebooks")
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
-        results = []
-        for wave in waves:
-            late = torch.nn.functional.pad(_at_least(wave, 400), (0, round(delay * 16_000)))
-            features = session.run(None, {name: late[None].numpy()})[0][0]
-            results.append((torch.from_numpy(features), 50.0, 0.0125 - delay))
-        return results
-
-    return compute, sha256_file(path)
-
-
-def _at_least(wave: Tensor, samples: int) -> Tensor:
-    return torch.nn.functional.pad(wave, (0, max(0, samples - wave.numel())))

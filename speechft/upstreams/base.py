@@ -64,12 +64,14 @@ class Upstream(nn.Module, ABC):
         dim: size of a hidden state.
         num_layers: how many hidden states there are (transformer layers + 1).
         hop: samples from one frame to the next (320 at 16 kHz: 50 frames a second).
+        first_centre: the middle of what the first frame hears, in seconds.
         identity: see `Identity`; fixed at loading, so it names the weights an evaluation started from.
     """
 
     dim: int
     num_layers: int
     hop: int
+    first_centre: float = 0.0125
     identity: Identity
 
     @property

@@ -38,7 +38,7 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
     from speechft.checkpoints.folder import read_folder
-    from speechft.upstreams.speech_encoder import build
+    from speechft.upstreams import speech_encoder, whisper
 
     if normalize is None and settings.get("normalize") is not None:
         normalize = bool(settings["normalize"])
@@ -47,7 +47,12 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         where = str(folder)  # so that what is written down holds from any folder
     checkpoint = read_folder(folder)
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
-    return build(checkpoint, name, where, normalize, None if seed is None else int(seed), dropout)
+    seed = None if seed is None else int(seed)
+    if checkpoint.config.get("model_type") == "whisper":
+        if normalize:
+            raise UsageError("Whisper takes waveforms as they are", "leave upstream.normalize out")
+        return whisper.build(checkpoint, name, where, seed, dropout)
+    return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout)
 
 
 def locate(source: str) -> Path:

@@ -41,6 +41,7 @@ class SpeechEncoder(Upstream):
         self._kernels = list(zip(model.config.conv_kernel, strides, strict=True))
         self.hop = int(torch.tensor(strides).prod())
         self._minimum = self._samples_for_one_frame()
+        self.first_centre = self._minimum / 32_000
         self._group_norm = model.config.feat_extract_norm == "group"
 
     def _samples_for_one_frame(self) -> int:
@@ -169,7 +170,7 @@ def build(
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
     }
     if family not in classes:
-        raise SpeechFTError(f"{source} is of an unknown architecture ({family})", f"known: {', '.join(FAMILIES)}")
+        raise SpeechFTError(f"{source} is of an unknown architecture ({family})", f"known: {', '.join((*FAMILIES, 'whisper'))}")
     config_class, model_class = classes[family]
     rates = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
     changed = {} if dropout is None else dict.fromkeys(rates, dropout)

@@ -8,7 +8,7 @@ from speechft.data.corpora import load_cuts
 from speechft.data.loader import Batch, read_cut
 from speechft.errors import UsageError
 from speechft.tasks.build import build_task
-from speechft.tasks.targets import make_targets
+from speechft.tasks.targets import Rotation, make_targets
 from speechft.upstreams.load import load_upstream
 
 
@@ -19,7 +19,7 @@ def cuts(librispeech):
 
 @pytest.mark.parametrize("codebook", [
     {"features": "mfcc", "clusters": 6}, {"features": "logmel", "clusters": 6},
-    {"features": "upstream", "upstream": "hubert_nano_random", "layer": 2, "clusters": 6},
+    {"features": "upstream", "upstream": "hubert_nano_random", "layers": [1, 2], "clusters": 6},
 ], ids=lambda codebook: codebook["features"])  # fmt: skip
 def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
     """Words of this corpus are tones: frames of one tone share a cluster that other tones do not have."""
@@ -41,8 +41,8 @@ def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
 
 
 def test_long_contexts_smooth_log_mels(cuts, tmp_path):
-    short = make_targets(cuts, {"features": "logmel", "clusters": 6}, 0, tmp_path)
-    long = make_targets(cuts, {"features": "logmel", "context": 2.0, "clusters": 6}, 0, tmp_path)
+    short = make_targets(cuts, {"features": "logmel", "clusters": 6}, 0, cache=tmp_path)
+    long = make_targets(cuts, {"features": "logmel", "context": 2.0, "clusters": 6}, 0, cache=tmp_path)
 
     def changes(labels):
         return sum(int((np.diff(row[:, 0].astype(int)) != 0).sum()) for row in labels.values())
@@ -52,7 +52,7 @@ def test_long_contexts_smooth_log_mels(cuts, tmp_path):
 
 def test_product_quantisation_clusters_the_parts_apart(cuts, tmp_path):
     """Each part's labels are those of its own dimensions: equal values there, equal labels, whatever the rest does."""
-    labels = make_targets(cuts, {"features": "logmel", "clusters": 4, "splits": 2}, 0, tmp_path)
+    labels = make_targets(cuts, {"features": "logmel", "clusters": 4, "splits": 2}, 0, cache=tmp_path)
     rows = np.concatenate(list(labels.values()))
     assert rows.shape[1] == 2 and rows.max() == 3
     assert len({tuple(row) for row in rows}) > 4  # more combinations than one book of four could name
@@ -107,23 +107,54 @@ def test_the_loss_falls_and_evaluation_repeats(cuts, tmp_path):
     assert first == second and 0 <= first["masked_accuracy"] <= 100
 
 
-def test_mixing_keeps_the_length_and_respects_the_level():
-    task = build_task({"kind": "masked_prediction", "codebooks": [], "mix_probability": 1.0, "mix_snr": [10.0, 10.0]})
-    torch.manual_seed(0)
-    waves = [torch.randn(4000), 0.1 * torch.randn(3000)]
-    mixed = task._mixed(waves)
-    for before, after in zip(waves, mixed, strict=True):
-        added = after - before
-        heard = added[added != 0]
-        assert after.shape == before.shape and len(heard) <= len(before) // 2
-        snr = 10 * torch.log10(before.square().mean() / heard.square().mean())
-        assert abs(float(snr) - 10) < 1.5
+def test_augmentation_is_for_training_only(cuts, tmp_path, monkeypatch):
+    """Labels stay those of the clean speech, and the dev metric is measured on clean speech."""
+    from speechft.tasks import masked_prediction
+
+    calls = []
+    for name in ("mixed", "coloured"):
+        monkeypatch.setattr(masked_prediction, name, lambda waves, *rest, name=name: calls.append(name) or waves)
+    task, upstream, batch = _prepared(cuts, tmp_path, mix_probability=0.5, channel_probability=0.5)
+    task.evaluate(upstream, [batch])
+    assert calls == []
+    task.step(upstream, batch)
+    assert calls == ["mixed", "coloured"]
+
+
+def test_statistics_of_an_utterance_are_the_same_in_every_frame(cuts, tmp_path):
+    from speechft.tasks.frame_features import featurizer
+
+    wave = read_cut(next(iter(cuts)))
+    plain = featurizer({"features": "logmel"})[0]([wave])[0][0]
+    whole = featurizer({"features": "logmel", "context": None, "statistics": ["mean", "std"]})[0]([wave])[0][0]
+    assert whole.shape == (len(plain), 160)
+    expected = torch.cat([plain.mean(0), plain.std(0, correction=0)])
+    assert torch.allclose(whole, expected.expand_as(whole), atol=1e-3)
+    near = featurizer({"features": "logmel", "context": 0.1})[0]([wave])[0][0]
+    assert torch.allclose(near[30], plain[20:41].mean(0), atol=1e-3)
+
+
+def test_rotated_parts_share_the_variance():
+    generator = np.random.default_rng(0)
+    frames = (generator.standard_normal((5000, 20)) @ generator.standard_normal((20, 20))).astype(np.float32)
+    turn = Rotation.fit(frames, 12, generator)
+    variances = turn(frames).var(0)
+    scaled = (frames - frames.mean(0)) / frames.std(0)
+    largest = np.linalg.eigvalsh(np.cov(scaled.T))[::-1][:12]
+    assert np.isclose(variances.sum(), largest.sum(), rtol=1e-2)  # nothing of the kept components is lost
+    assert variances.max() / variances.min() < largest[0] / largest[-1] / 3
 
 
 def test_mistakes_are_explained(cuts, tmp_path):
     with pytest.raises(UsageError, match="unknown code book features 'mfc'"):
-        make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, tmp_path)
-    with pytest.raises(UsageError, match="has no layer 9"):
+        make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, cache=tmp_path)
+    with pytest.raises(UsageError, match=r"has no layers \[9\]"):
         make_targets(
-            cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layer": 9, "clusters": 3}, 0, tmp_path
+            cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layers": [9], "clusters": 3}, 0, cache=tmp_path
         )
+    with pytest.raises(UsageError, match="unknown statistics"):
+        make_targets(
+            cuts, {"features": "logmel", "context": None, "statistics": ["mode"], "clusters": 3}, 0, cache=tmp_path
+        )
+    with pytest.raises(UsageError, match="layers"):
+        make_targets(cuts, {"features": "upstream", "upstream": "hubert_nano_random", "clusters": 3}, 0, cache=tmp_path)

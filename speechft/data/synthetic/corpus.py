@@ -19,7 +19,7 @@ from speechft.data.synthetic.sizes import CorpusSize, size_named
 from speechft.errors import SpeechFTError
 from speechft.files import cache_dir, read_json, sha256_json, whole_folder, write_json
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Goes up whenever the same size and seed would give other samples or other files."""
 
 _DESCRIPTION = "corpus.json"

@@ -62,7 +62,7 @@ def draw_channel(rng: np.random.Generator) -> Channel:
         rng: the session's generator.
     """
     # The broad bands hide a speaker's average formants, the narrow ones the harmonics of an average pitch.
-    response = _smooth(rng, tilt=2.2, bands=5, height=6.0) + _bands(rng, 14, 4.0, 0.06, 0.25)
+    response = _smooth(rng, tilt=1.2, bands=5, height=3.5) + _bands(rng, 14, 1.5, 0.06, 0.25)
     if rng.random() < 0.2:  # a telephone's band, with soft edges
         response = response + _edge(rng.uniform(250, 400), 18, False) + _edge(rng.uniform(3000, 3800), 30, True)
     else:
@@ -81,7 +81,7 @@ def draw_channel(rng: np.random.Generator) -> Channel:
         response=np.clip(response, -45, 25).astype(np.float32),
         impulse=impulse.astype(np.float32),
         noise=np.clip(noise, -60, 40).astype(np.float32),
-        snr=float(rng.uniform(11, 28)),
+        snr=float(rng.uniform(15, 34)),
         swell=float(rng.uniform(0.0, 0.6)),
     )
 
@@ -218,7 +218,7 @@ def through(
         start = int(rng.integers(0, room + 1)) if room > 0 else 0
         speech = speech[:length]
         speech = np.pad(speech, (start, length - start - speech.size))
-    snr = np.clip(channel.snr + rng.normal(0.0, 2.0), 8.0, 30.0)
+    snr = np.clip(channel.snr + rng.normal(0.0, 2.0), 12.0, 36.0)
     noise = coloured_noise(rng, speech.size, channel.noise, channel.swell)
     return to_int16(speech + noise * np.float32(10 ** (-snr / 20)), rng.uniform(-32.0, -20.0))
 

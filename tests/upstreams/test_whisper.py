@@ -1,0 +1,78 @@
+"""Whisper's encoder against transformers' own feature extractor and encoder."""
+
+import json
+
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from speechft.errors import SpeechFTError, UsageError
+from speechft.upstreams.load import load_upstream
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A very small encoder with positions for 30 s, saved by transformers."""
+    path = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=64, vocab_size=100,
+                           pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)  # fmt: skip
+    WhisperEncoder(config).eval().save_pretrained(path)
+    WhisperFeatureExtractor().save_pretrained(path)
+    return path
+
+
+def test_thirty_seconds_equal_transformers(folder):
+    torch.manual_seed(1)
+    wave = 0.1 * torch.randn(480_000)
+    theirs = WhisperEncoder.from_pretrained(folder).eval()
+    mels = WhisperFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(mels.input_features, output_hidden_states=True)
+        hidden = load_upstream(folder)([wave])
+    assert hidden.frames.tolist() == [1500] and len(hidden.states) == 3
+    assert torch.allclose(hidden.last, expected.last_hidden_state, atol=2e-4)
+
+
+def test_alone_and_in_a_batch(folder):
+    upstream = load_upstream(folder)
+    torch.manual_seed(0)
+    waves = [torch.randn(samples) for samples in (16_000, 9_999, 161, 30)]
+    with torch.no_grad():
+        together = upstream(waves)
+        for row, wave in enumerate(waves):
+            alone = upstream([wave])
+            count = int(alone.frames[0])
+            assert together.frames[row] == count == upstream.frame_counts(torch.tensor([wave.numel()]))[0]
+            for mine, theirs in zip(alone.states, together.states, strict=True):
+                assert torch.allclose(mine[0], theirs[row, :count], atol=1e-5)
+
+
+def test_long_recordings_are_encoded_in_pieces(folder):
+    upstream = load_upstream(folder)
+    torch.manual_seed(0)
+    long, short = torch.randn(480_000 + 8_000), torch.randn(5_000)
+    with torch.no_grad():
+        hidden = upstream([long, short])
+        rest = upstream([long[480_000:]])
+    assert hidden.frames.tolist() == [1525, 16] == upstream.frame_counts(torch.tensor([488_000, 5_000])).tolist()
+    assert torch.allclose(hidden.last[0, 1500:1525], rest.last[0], atol=1e-5)
+
+
+def test_every_parameter_is_in_one_part(folder):
+    upstream = load_upstream(folder)
+    named = [id(p) for group in upstream.parts().values() for p in group]
+    assert sorted(named) == sorted(id(p) for p in upstream.parameters())
+    assert upstream.checkpoint().state.keys() == upstream.model.state_dict().keys()
+
+
+def test_foreign_weights_are_refused(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "encoder_layers": 3}))
+    with pytest.raises(SpeechFTError, match="missing"):
+        load_upstream(tmp_path)
+    with pytest.raises(UsageError, match="as they are"):
+        load_upstream(folder, normalize=True)
