@@ -50,8 +50,8 @@ def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
 
 def score(plan: Plan, upstream: str, names: dict[int, str], out: str) -> str:
     """Stage 3 of one model, once a seed: `names` maps seeds, from which the heads start, to names of results."""
+    from speechft.console import Progress
     from speechft.superb.evaluate import evaluate
-    from speechft.superb.progress import Progress
     from speechft.superb.settings import compose
 
     notes = []

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechft.console import Progress
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_json, write_json, write_text
-from speechft.superb.progress import Progress
 from speechft.superb.settings import Settings, compose
 from speechft.superb.sources import check_source, named
 from speechft.superb.tasks import get_task
@@ -58,11 +58,12 @@ def evaluate(
     chosen = [get_task(name) for name in settings.tasks]
     for task in chosen:
         task.check(settings.data, settings.superb[task.name])
-    return [
-        _evaluate_one(upstream, name, task, settings, progress)
-        for name, upstream in _loaded(sources)
-        for task in chosen
-    ]
+    with progress:
+        return [
+            _evaluate_one(upstream, name, task, settings, progress)
+            for name, upstream in _loaded(sources)
+            for task in chosen
+        ]
 
 
 def _loaded(sources: list[tuple[str, Any]]) -> Any:

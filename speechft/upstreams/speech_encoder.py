@@ -170,7 +170,9 @@ def build(
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
     }
     if family not in classes:
-        raise SpeechFTError(f"{source} is of an unknown architecture ({family})", f"known: {', '.join((*FAMILIES, 'whisper'))}")
+        raise SpeechFTError(
+            f"{source} is of an unknown architecture ({family})", f"known: {', '.join((*FAMILIES, 'whisper'))}"
+        )
     config_class, model_class = classes[family]
     rates = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
     changed = {} if dropout is None else dict.fromkeys(rates, dropout)

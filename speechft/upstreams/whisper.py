@@ -48,7 +48,9 @@ class WhisperEncoder(Upstream):
         self.hop = 2 * _HOP
         self.first_centre = 0.0  # its windows are centred on multiples of the hop
         self._longest = model.config.max_source_positions * self.hop
-        filters = mel_filter_bank(201, model.config.num_mel_bins, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+        filters = mel_filter_bank(
+            201, model.config.num_mel_bins, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney"
+        )
         self.register_buffer("mel", torch.from_numpy(filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from tiny_corpora import save_upstream
 
+from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.superb.evaluate import evaluate
-from speechft.superb.progress import Progress
 from speechft.superb.sources import model_name, named
 
 

@@ -150,7 +150,10 @@ def test_mistakes_are_explained(cuts, tmp_path):
         make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, cache=tmp_path)
     with pytest.raises(UsageError, match=r"has no layers \[9\]"):
         make_targets(
-            cuts, {"features": "upstream", "upstream": "hubert_nano_random", "layers": [9], "clusters": 3}, 0, cache=tmp_path
+            cuts,
+            {"features": "upstream", "upstream": "hubert_nano_random", "layers": [9], "clusters": 3},
+            0,
+            cache=tmp_path,
         )
     with pytest.raises(UsageError, match="unknown statistics"):
         make_targets(
