@@ -84,7 +84,7 @@ class Progress:
             from rich.console import Console
 
             columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-                       progress.TimeRemainingColumn(), 
+                       progress.TimeRemainingColumn(),
                        progress.TextColumn("{task.fields[note]}", markup=False)]  # fmt: skip
             console = Console(file=self.stream)
             self._display = progress.Progress(

@@ -29,6 +29,7 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
         UsageError: unknown features or statistics.
     """
     kind = options.get("features")
+    compute: Featurize
     if kind == "mfcc":
         compute, source = _mfcc, "mfcc"
     elif kind == "logmel":
