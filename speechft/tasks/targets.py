@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lhotse import CutSet
     from torch import Tensor
 
-_VERSION = 4  # of what labels mean: part of the key they are cached under
+_VERSION = 5  # of what labels mean: part of the key they are cached under
 
 
 def make_targets(
@@ -34,9 +34,9 @@ def make_targets(
     Args:
         cuts: the corpus.
         codebook: what to cluster (see `frame_features.featurizer`); `clusters`; `splits`: into how many equal parts the
-            feature vectors are cut, each with clusters of its own (product quantisation); `rotate`: how many principal
-            components to keep, turned by a random rotation so that all parts matter alike (None: features as they are).
-        seed: of the k-means, of the rotation, and of the frames they are fitted on.
+            feature vectors are cut, each with clusters of its own (product quantisation); `whiten`: how many principal
+            components to keep, see `Whitening` (None: features as they are).
+        seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
 
@@ -46,10 +46,10 @@ def make_targets(
     from sklearn.cluster import MiniBatchKMeans
 
     options = dict(codebook)
-    clusters, splits, rotate = int(options.pop("clusters")), int(options.pop("splits", 1)), options.pop("rotate", None)
+    clusters, splits, whiten = int(options.pop("clusters")), int(options.pop("splits", 1)), options.pop("whiten", None)
     features, source = featurizer(options)
     described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
-    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, rotate,
+    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, whiten,
                 seed, first_centre, _VERSION]  # fmt: skip
     file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
     if file.is_file():
@@ -67,7 +67,7 @@ def make_targets(
             picked.append(frames[generator.random(len(frames)) < share])
     chosen = np.concatenate(picked)
     chosen = chosen[generator.permutation(len(chosen))]
-    turn = Rotation.fit(chosen, int(rotate), generator) if rotate else None
+    turn = Whitening.fit(chosen, int(whiten), generator) if whiten else None
     chosen = turn(chosen) if turn else chosen
     books = [MiniBatchKMeans(clusters, batch_size=10_000, n_init=3, random_state=seed, max_no_improvement=50)
              .fit(part).cluster_centers_ for part in _parts(chosen, splits)]  # fmt: skip
@@ -89,32 +89,35 @@ def make_targets(
 
 
 @dataclass(frozen=True)
-class Rotation:
-    """Principal components, then a random rotation.
+class Whitening:
+    """Principal components of equal variance, turned by a random rotation.
 
     Cutting principal components into parts would put all that varies into the first part; rotated, all parts share it.
+    And where one component is half of all variance, as in Whisper's layers, clusters of unscaled components tell little
+    but that one: on labels of Whisper base (layers 4 and 6, 12 x 64 clusters, speechocean762) a linear CTC probe has
+    83 % PER, on whitened ones 60 %.
 
     Attributes:
-        mean, scale: `[dim]`, of the features the rotation was fitted on.
+        mean: `[dim]`, of the features it was fitted on.
         matrix: `[dim, components]`.
     """
 
     mean: np.ndarray
-    scale: np.ndarray
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, frames: np.ndarray, components: int, generator: np.random.Generator) -> Rotation:
+    def fit(cls, frames: np.ndarray, components: int, generator: np.random.Generator) -> Whitening:
         """Fit to frames `[count, dim]`; every dimension is scaled to unit variance first."""
         mean, scale = frames.mean(0), frames.std(0) + 1e-5
         scaled = (frames - mean) / scale
         values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-        kept = vectors[:, np.argsort(values)[::-1][:components]]
+        order = np.argsort(values)[::-1][:components]
+        kept = vectors[:, order] / np.sqrt(values[order].clip(min=1e-6))
         turn = np.linalg.qr(generator.standard_normal((kept.shape[1], kept.shape[1])))[0]
-        return cls(mean, scale, (kept @ turn).astype(np.float32))
+        return cls(mean, (kept @ turn / scale[:, None]).astype(np.float32))
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return ((frames - self.mean) / self.scale) @ self.matrix
+        return (frames - self.mean) @ self.matrix
 
 
 def _nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
