@@ -15,6 +15,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
 
 WEIGHTS = "model.safetensors"
+HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.")
 _HEADS = (
     "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
@@ -31,12 +32,16 @@ class Checkpoint:
         preprocessor: the content of `preprocessor_config.json` ({} when the folder has none).
         state: canonical names -> tensors, types as stored.
         dropped: names of task heads that were in the file and are no part of an upstream.
+        head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
+        native: the native configuration, likewise.
     """
 
     config: dict[str, Any]
     preprocessor: dict[str, Any]
     state: dict[str, Tensor]
     dropped: list[str] = field(default_factory=list)
+    head: dict[str, Tensor] = field(default_factory=dict)
+    native: dict[str, Any] = field(default_factory=dict)
 
 
 def canonical_name(name: str) -> str:
@@ -115,7 +120,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
             dropped.append(name)
         else:
             state[canonical] = tensor
-    return Checkpoint(config, preprocessor, state, dropped)
+    head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
+    native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
+    return Checkpoint(config, preprocessor, state, dropped, head, native)
 
 
 def write_folder(
@@ -137,9 +144,13 @@ def write_folder(
     }
     with whole_folder(folder) as temporary:
         save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+        if checkpoint.head:
+            kept = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.head.items()}
+            save_file(kept, temporary / HEAD, metadata={"format": "pt"})
         texts = {
             "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
             "preprocessor_config.json": json.dumps(checkpoint.preprocessor, indent=2, sort_keys=True) + "\n",
+            **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
             **(extra_files or {}),
         }
         for name, text in texts.items():

@@ -15,6 +15,7 @@ VERBS = {
     "train": ("speechft.cli.train", "stage 1: fine-tune an upstream on a task"),
     "merge": ("speechft.cli.merge", "stage 2: interpolate it with the pre-trained upstream"),
     "eval": ("speechft.cli.eval", "stage 3: score upstreams on SUPERB (speechft eval superb)"),
+    "convert": ("speechft.cli.convert", "a checkpoint in another format: Hugging Face's or s3prl's"),
     "demo": ("speechft.cli.demo", "the whole method, offline, in minutes"),
     "doctor": ("speechft.cli.doctor", "what is installed, what is missing, which tasks can run"),
 }

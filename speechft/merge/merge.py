@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.folder import WEIGHTS, misfit
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
@@ -63,7 +64,7 @@ def merge(
     """Interpolate fine-tuned upstreams with the pre-trained one they share.
 
     Args:
-        pretrained: θ0: a Hugging Face folder, or a hub name.
+        pretrained: θ0: a Hugging Face folder, a native `.pt` file, or a hub name.
         finetuned: θ'_k: folders of the same architecture.
         alphas: weights of the fine-tuned side; each gives `out/alpha-A/`.
         method: a name of the registry.
@@ -82,8 +83,8 @@ def merge(
     alphas = _checked(alphas, extrapolate)
     if not finetuned:
         raise UsageError("there is nothing to merge", "give at least one --finetuned")
-    base = FolderReader(locate(str(pretrained)))
-    tuned = [FolderReader(locate(str(path))) for path in finetuned]
+    base = FolderReader(as_folder(locate(str(pretrained))))
+    tuned = [FolderReader(as_folder(locate(str(path)))) for path in finetuned]
     _check_parents(base, tuned)
     base_hash = streamed_sha256(base.names(), base.read)
     if pretrained_sha256 is not None and base_hash != pretrained_sha256:

@@ -17,8 +17,9 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
     """Load an upstream, ready for inference (`eval()`, on the CPU).
 
     Args:
-        source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a Hugging Face hub
-            name (`facebook/hubert-base-ls960`), or one file of `configs/upstream/` as a mapping.
+        source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a native `.pt` file
+            (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), or one file of
+            `configs/upstream/` as a mapping.
         normalize: overrides the checkpoint's input normalisation.
 
     Raises:
@@ -37,7 +38,7 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
 
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
-    from speechft.checkpoints.folder import read_folder
+    from speechft.checkpoints.convert import read_checkpoint
     from speechft.upstreams import speech_encoder, whisper
 
     if normalize is None and settings.get("normalize") is not None:
@@ -45,7 +46,7 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
     folder = locate(where)
     if Path(where).expanduser().exists():
         where = str(folder)  # so that what is written down holds from any folder
-    checkpoint = read_folder(folder)
+    checkpoint = read_checkpoint(folder)
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
     seed = None if seed is None else int(seed)
     if checkpoint.config.get("model_type") == "whisper":
@@ -56,7 +57,10 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
 
 
 def locate(source: str) -> Path:
-    """The local folder of a checkpoint: an asset of the package, a path, or a hub name fetched into the hub's cache."""
+    """The local folder or `.pt` file of a checkpoint.
+
+    An asset of the package, a path, or a hub name fetched into the hub's cache.
+    """
     if source.startswith("asset:"):
         return ASSETS / source.removeprefix("asset:")
     path = Path(source).expanduser()

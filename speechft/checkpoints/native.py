@@ -1,0 +1,157 @@
+"""fairseq's, s3prl's and Microsoft's `.pt` files of HuBERT, wav2vec 2.0 and WavLM: read strictly, written for s3prl.
+
+| file | content | source |
+|---|---|---|
+| s3prl, HuBERT | `task_cfg, model_cfg, model_weight, dictionaries_symbols` | `s3prl/upstream/hubert/convert.py` |
+| s3prl, wav2vec 2.0 | the same without `dictionaries_symbols` | `s3prl/upstream/wav2vec2/convert.py` |
+| WavLM | `cfg, model` | `s3prl/upstream/wavlm/expert.py` |
+| fairseq | `cfg` (or the older `args`), `model`, `task_state` | `fairseq/checkpoint_utils.py` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.checkpoints.folder import Checkpoint
+from speechft.checkpoints.keymaps import HEADS, rename
+from speechft.checkpoints.native_config import to_hf, to_native
+from speechft.checkpoints.unpickle import load_untrusted, plain
+from speechft.errors import SpeechFTError
+from speechft.files import whole_file
+
+_WRAPPER = "w2v_encoder.w2v_model."  # fairseq's models fine-tuned by CTC hold the upstream under this name
+_MASK_EMBEDDING = "mask_emb"
+
+
+def read_native(path: str | Path) -> Checkpoint:
+    """Read a `.pt` file.
+
+    The pre-training's head and the native configuration come along (`Checkpoint.head`, `.native`), so that
+    `write_native` gives back what was read, bit for bit.
+
+    Raises:
+        SpeechFTError: damaged, refused (`load_untrusted`), of no known layout, or with tensors that are not its
+            family's.
+    """
+    path = Path(path)
+    content = load_untrusted(path)
+    if not isinstance(content, Mapping):
+        raise SpeechFTError(f"{path} is no checkpoint of a speech upstream", "it holds no dictionary")
+    family, model_config, task_config, weights, extra = _layout(content, path)
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise SpeechFTError(f"{path} holds no weights where they belong", "the checkpoint is damaged or foreign")
+    if any(name.startswith(_WRAPPER) for name in weights):
+        weights = {name.removeprefix(_WRAPPER): value for name, value in weights.items() if name.startswith(_WRAPPER)}
+    config = to_hf(family, model_config, str(path))
+    head = {name: tensor for name, tensor in weights.items() if name.startswith(HEADS[family])}
+    body = {_today(name): tensor for name, tensor in weights.items() if name not in head}
+    state = rename(body, family, config["feat_extract_norm"] == "layer", True, str(path))
+    width = config["hidden_size"]
+    if config["conv_dim"][-1] == width and "feature_projection.projection.weight" not in state:
+        # fairseq projects only where the widths differ; Hugging Face always does.
+        state["feature_projection.projection.weight"] = torch.eye(width)
+        state["feature_projection.projection.bias"] = torch.zeros(width)
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
+        "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16000,
+        "do_normalize": bool(task_config.get("normalize", False)),
+    }  # fmt: skip
+    native = {"family": family, "model_cfg": model_config, "task_cfg": task_config, **extra}
+    return Checkpoint(config, preprocessor, state, head=head, native=native)
+
+
+def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any], dict[str, Any], Any, dict[str, Any]]:
+    """Family, the model's and the task's configuration, the weights, and what else must be kept."""
+    if "model_weight" in content and "model_cfg" in content:
+        model, task = plain(content["model_cfg"]), plain(content.get("task_cfg", {}))
+        if "dictionaries_symbols" in content:
+            symbols = plain(content["dictionaries_symbols"])
+            return "hubert", model, task, content["model_weight"], {"dictionaries_symbols": symbols}
+        return "wav2vec2", model, task, content["model_weight"], {}
+    if "model" in content and ("cfg" in content or "args" in content):
+        config = plain(content.get("cfg") or content["args"])
+        if "model" not in config and "relative_position_embedding" in config:  # Microsoft's: one flat dictionary
+            return "wavlm", config, config, content["model"], {}
+        model = config.get("model", config)  # fairseq before Hydra kept one flat namespace for model and task
+        task = config.get("task", config)
+        if isinstance(model.get("w2v_args"), Mapping):  # fine-tuned: the upstream's own configuration is inside
+            inner = model["w2v_args"]
+            model, task = inner.get("model", inner), {**inner.get("task", inner), "normalize": task.get("normalize")}
+        name = str(model.get("_name") or model.get("arch") or "")
+        if name not in ("hubert", "wav2vec2"):
+            raise SpeechFTError(
+                f"{path} is a fairseq checkpoint of an unknown model ({name or 'unnamed'})", "known: hubert, wav2vec2"
+            )
+        state = content.get("task_state")
+        dictionaries = plain(state).get("dictionaries") if state is not None else None
+        extra = {}
+        if name == "hubert":
+            extra["dictionaries_symbols"] = [book["symbols"] for book in dictionaries] if dictionaries else [None]
+        return name, model, task, content["model"], extra
+    raise SpeechFTError(
+        f"{path} is of no known layout (it has {', '.join(sorted(map(str, content)))[:80]})",
+        "known: s3prl's converted files, fairseq's HuBERT and wav2vec 2.0, WavLM's",
+    )
+
+
+def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
+    """Write the file that plain `s3prl.hub` loads (`hubert_custom`, `wav2vec2_custom`, `wavlm_local`), whole.
+
+    Without a pre-training head (a Hugging Face folder has none) s3prl's modules get one of zeros; no feature comes
+    from it.
+
+    Raises:
+        SpeechFTError: a family without a native format, or a configuration that it does not cover.
+    """
+    family = str(checkpoint.config.get("model_type"))
+    if family not in HEADS:
+        raise SpeechFTError(f"{source} has no s3prl format ({family})", f"known: {', '.join(HEADS)}")
+    # The original configuration describes the original head; without that head it would ask for one.
+    kept = checkpoint.native if checkpoint.head or family == "wavlm" else {}
+    model_config = dict(kept.get("model_cfg") or to_native(family, checkpoint.config, source))
+    layer_norm = checkpoint.config.get("feat_extract_norm") == "layer"
+    state = dict(checkpoint.state)
+    width = int(state["encoder.layer_norm.weight"].numel())
+    if state["feature_projection.layer_norm.weight"].numel() == width:  # s3prl has no projection here
+        projection = state.pop("feature_projection.projection.weight")
+        bias = state.pop("feature_projection.projection.bias")
+        if not torch.equal(projection.float(), torch.eye(width)) or bool(bias.any()):
+            raise SpeechFTError(
+                f"{source} projects {width} channels to {width}, which s3prl's {family} leaves out",
+                "use it as a Hugging Face folder",
+            )
+    weights = rename(state, family, layer_norm, False, source)
+    weights.setdefault(_MASK_EMBEDDING, torch.zeros(width))
+    weights |= checkpoint.head or _empty_head(family, width, int(weights["layer_norm.weight"].numel()))
+    normalize = bool(checkpoint.preprocessor.get("do_normalize", True))
+    content: dict[str, Any]
+    if family == "wavlm":
+        content = {"cfg": {**model_config, "normalize": normalize}, "model": weights}
+    else:
+        task_config = {"sample_rate": 16000, **(kept.get("task_cfg") or {}), "normalize": normalize}
+        content = {"task_cfg": task_config, "model_cfg": model_config, "model_weight": weights}
+        if family == "hubert":
+            content["dictionaries_symbols"] = kept.get("dictionaries_symbols", [None]) if checkpoint.head else [None]
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+    return Path(path)
+
+
+def _empty_head(family: str, width: int, channels: int) -> dict[str, Tensor]:
+    if family == "wavlm":
+        return {}
+    head = {"final_proj.weight": torch.zeros(width, width), "final_proj.bias": torch.zeros(width)}
+    if family == "wav2vec2":
+        head |= {"project_q.weight": torch.zeros(width, channels), "project_q.bias": torch.zeros(width)}
+    return head
+
+
+def _today(name: str) -> str:
+    """Both spellings of weight norm are accepted; the older one is s3prl's."""
+    name = name.replace("pos_conv.0.parametrizations.weight.original0", "pos_conv.0.weight_g")
+    return name.replace("pos_conv.0.parametrizations.weight.original1", "pos_conv.0.weight_v")

@@ -1,0 +1,96 @@
+"""Reading `.pt` files without running anything that is in them.
+
+`torch.load(weights_only=True)` admits tensors and plain containers. fairseq's files also hold their configuration as
+objects (argparse, omegaconf, fairseq's dictionary). For exactly those types an empty shell of ours stands in: it takes
+the attributes and can do nothing. Every other type is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.errors import SpeechFTError
+
+_ADMITTED = (
+    "argparse.Namespace",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.nodes.AnyNode",
+    "omegaconf.nodes.StringNode",
+    "omegaconf.nodes.IntegerNode",
+    "omegaconf.nodes.FloatNode",
+    "omegaconf.nodes.BooleanNode",
+    "fairseq.data.dictionary.Dictionary",
+)
+"""Types of fairseq's checkpoints that are replaced by shells."""
+
+_NAMED = ("typing.Any", "builtins.dict", "builtins.list", "builtins.tuple", "builtins.int", "builtins.float",
+          "builtins.str", "builtins.bool", "builtins.bytes")  # fmt: skip
+"""Types that omegaconf's nodes name (as the type of their value); nothing is ever made of them."""
+
+
+class Shell:
+    """Holds the attributes of an object whose type is not admitted to be built."""
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, Mapping):
+            self.__dict__.update(state)
+
+
+class _Unusable:
+    """Stands for a type that is only named; building one is refused by the loader, as it has no state."""
+
+
+def load_untrusted(path: Path) -> Any:
+    """A `.pt` file's content: tensors, plain containers, and `Shell`s.
+
+    Raises:
+        SpeechFTError: missing, damaged, no such file at all, or holding any other type.
+    """
+    if not path.is_file():
+        raise SpeechFTError(f"{path} is missing", "give the path of a checkpoint")
+    shells = [(type(name.rsplit(".", 1)[1], (Shell,), {}), name) for name in _ADMITTED]
+    names = [(type(name.rsplit(".", 1)[1], (_Unusable,), {}), name) for name in _NAMED]
+    try:
+        with torch.serialization.safe_globals([*shells, *names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every layer has its own exception for a damaged file
+        text = str(error)
+        refused = re.search(r"unsupported (?:global: )?(?:global|class) ([\w.]+)", text, re.IGNORECASE)
+        if refused:
+            raise SpeechFTError(
+                f"{path} holds more than weights ({refused.group(1)})",
+                "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
+            ) from error
+        lines = [line.strip() for line in text.splitlines() if line.strip() and "weights_only" not in line]
+        first = lines[0][:120] if lines and not lines[0].isdigit() else f"{type(error).__name__} while reading"
+        raise SpeechFTError(
+            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """Configuration objects as plain dictionaries, lists and scalars.
+
+    Args:
+        value: what `load_untrusted` gave: omegaconf's nodes carry their value in `_content` or `_val`, a namespace
+            and a dictionary theirs as attributes.
+    """
+    if isinstance(value, Shell):
+        inside = value.__dict__
+        for key in ("_content", "_val"):
+            if key in inside:
+                return plain(inside[key])
+        return plain(inside)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

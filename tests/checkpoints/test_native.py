@@ -1,0 +1,239 @@
+"""Native files against s3prl's own modules: the same features, and the same bytes after a round trip."""
+
+import argparse
+import os
+import pickle
+
+import pytest
+import torch
+from small import save_upstream
+
+from speechft.checkpoints.convert import convert
+from speechft.checkpoints.folder import read_folder, write_folder
+from speechft.checkpoints.native import read_native
+from speechft.checkpoints.native_config import convolutions
+from speechft.errors import SpeechFTError, UsageError
+from speechft.merge.merge import merge
+from speechft.superb import compat
+from speechft.upstreams.load import load_upstream
+
+CASES = [(family, norm) for family in ("hubert", "wav2vec2", "wavlm") for norm in ("default", "layer_norm")]
+MODEL = {
+    "encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 48, "encoder_attention_heads": 2,
+    "conv_feature_layers": "[(24,20,16)] + [(24,8,5)] * 1 + [(24,8,4)]", "conv_pos": 16, "conv_pos_groups": 4,
+    "dropout": 0.1, "encoder_layerdrop": 0.05, "final_dim": 16,
+}  # fmt: skip
+
+
+def native_file(folder, family, norm, **options):
+    """What s3prl's own modules save, with random weights."""
+    compat.install()
+    torch.manual_seed(0)
+    config = {**MODEL, "extractor_mode": norm, "layer_norm_first": norm == "layer_norm",
+              "conv_bias": norm == "layer_norm", **options}  # fmt: skip
+    normalize = norm == "layer_norm"
+    if family == "wavlm":
+        from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+
+        config |= {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 40, "max_distance": 100,
+                   "normalize": normalize}  # fmt: skip
+        del config["final_dim"]
+        content = {"cfg": config, "model": WavLM(WavLMConfig(config)).state_dict()}
+    elif family == "hubert":
+        from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
+
+        config["label_rate"] = 50.0
+        task, symbols = {"normalize": normalize, "sample_rate": 16000, "label_rate": 50.0}, [["0", "1", "2", "3"]]
+        model = HubertModel(HubertConfig(**config), HubertPretrainingConfig(**task), symbols)
+        content = {"task_cfg": task, "model_cfg": config, "model_weight": model.state_dict(),
+                   "dictionaries_symbols": symbols}  # fmt: skip
+    else:
+        from s3prl.upstream.wav2vec2.wav2vec2_model import Wav2Vec2Config, Wav2Vec2Model
+
+        config |= {"quantize_targets": True, "latent_vars": 4}
+        content = {"task_cfg": {"normalize": normalize}, "model_cfg": config,
+                   "model_weight": Wav2Vec2Model(Wav2Vec2Config(**config)).state_dict()}  # fmt: skip
+    file = folder / f"{family}-{norm}.pt"
+    for weight in (content.get("model_weight") or content["model"]).values():
+        if weight.is_floating_point() and weight.dim() == 1:
+            weight.add_(0.05 * torch.randn_like(weight))  # norms and biases away from one and zero
+    torch.save(content, file)
+    return file
+
+
+def hub(family, file):
+    compat.install()
+    import s3prl.hub
+
+    return {"hubert": s3prl.hub.hubert_custom, "wav2vec2": s3prl.hub.wav2vec2_custom, "wavlm": s3prl.hub.wavlm_local}[
+        family
+    ](str(file)).eval()
+
+
+@pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
+def native(request, tmp_path_factory):
+    family, norm = request.param
+    return family, norm, native_file(tmp_path_factory.mktemp("native"), family, norm)
+
+
+def waves():
+    generator = torch.Generator().manual_seed(1)
+    return [0.3 * torch.randn(length, generator=generator) + 0.1 for length in (9000, 5123)]
+
+
+def test_features_equal_s3prls_module(native):
+    family, norm, file = native
+    ours, theirs = load_upstream(file), hub(family, file)
+    assert ours.identity.normalize == (norm == "layer_norm")
+    for wave in waves():
+        with torch.inference_mode():
+            mine, reference = ours([wave]).states, theirs([wave])["hidden_states"]
+        assert len(mine) == len(reference) == 3
+        for layer, (a, b) in enumerate(zip(mine, reference, strict=True)):
+            assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4), (family, layer, float((a - b).abs().max()))
+
+
+def test_native_to_hf_to_native_is_bit_equal(native, tmp_path):
+    _, _, file = native
+    folder = convert(file, tmp_path / "hf", "hf")
+    back = convert(folder, tmp_path / "back.pt", "s3prl")
+    first, second = (torch.load(path, weights_only=True) for path in (file, back))
+    assert first.keys() == second.keys()
+    for key in first:
+        if key in ("model", "model_weight"):
+            assert first[key].keys() == second[key].keys()
+            assert all(torch.equal(first[key][name], second[key][name]) for name in first[key])
+        else:
+            assert first[key] == second[key] or dict(first[key]).items() <= dict(second[key]).items()
+    assert load_upstream(folder).identity.sha256 == load_upstream(file).identity.sha256
+
+
+@pytest.mark.parametrize(
+    ("family", "norm"), [(f, n) for f in ("hubert", "wav2vec2", "wavlm") for n in ("group", "layer")]
+)
+def test_s3prls_hub_loads_what_is_written_from_a_hugging_face_folder(family, norm, tmp_path):
+    """No pre-training head there: s3prl's strict loading must still succeed, and the features be the same."""
+    folder = save_upstream(tmp_path / "m", family, norm)
+    file = convert(folder, tmp_path / "m.pt", "s3prl")
+    ours, theirs = load_upstream(folder), hub(family, file)
+    wave = waves()[0]
+    with torch.inference_mode():
+        for a, b in zip(ours([wave]).states, theirs([wave])["hidden_states"], strict=True):
+            assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4)
+
+
+def test_equal_widths_have_no_projection(tmp_path):
+    file = native_file(tmp_path, "hubert", "default", conv_feature_layers="[(32,20,16),(32,8,5),(32,8,4)]")
+    folder = convert(file, tmp_path / "hf", "hf")
+    assert torch.equal(read_folder(folder).state["feature_projection.projection.weight"], torch.eye(32))
+    back = convert(folder, tmp_path / "back.pt", "s3prl")
+    assert "post_extract_proj.weight" not in torch.load(back, weights_only=True)["model_weight"]
+    with torch.inference_mode():
+        mine, reference = load_upstream(file)(waves()[:1]).last, hub("hubert", file)(waves()[:1])["hidden_states"][-1]
+    assert torch.allclose(mine, reference, atol=1e-4)
+
+
+class Dictionary:
+    """Stands for fairseq's, whose module is not here."""
+
+    def __init__(self, symbols):
+        self.symbols = symbols
+
+
+def test_fairseqs_own_files(tmp_path, monkeypatch):
+    """Their configuration is a namespace and their labels a Dictionary: neither type is built."""
+    import sys
+    import types
+
+    plain = torch.load(native_file(tmp_path, "hubert", "default"), weights_only=True)
+    module = types.ModuleType("fairseq.data.dictionary")
+    module.Dictionary = Dictionary
+    monkeypatch.setattr(Dictionary, "__module__", "fairseq.data.dictionary")
+    for name, value in (("fairseq", types.ModuleType("fairseq")), ("fairseq.data", types.ModuleType("fairseq.data")),
+                        ("fairseq.data.dictionary", module)):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, value)
+    arguments = argparse.Namespace(**plain["model_cfg"], **plain["task_cfg"] | {"label_rate": 50.0}, arch="hubert") \
+        if "label_rate" not in plain["model_cfg"] else \
+        argparse.Namespace(**{**plain["task_cfg"], **plain["model_cfg"], "arch": "hubert"})  # fmt: skip
+    task_state = {"dictionaries": [Dictionary(plain["dictionaries_symbols"][0])]}
+    torch.save({"args": arguments, "model": plain["model_weight"], "task_state": task_state}, tmp_path / "fs.pt")
+    for name in ("fairseq", "fairseq.data", "fairseq.data.dictionary"):
+        monkeypatch.delitem(sys.modules, name)
+    read = read_native(tmp_path / "fs.pt")
+    expected = read_native(tmp_path / "hubert-default.pt")
+    assert read.config == expected.config and read.native["dictionaries_symbols"] == plain["dictionaries_symbols"]
+    assert all(torch.equal(read.state[name], expected.state[name]) for name in expected.state)
+    assert set(read.head) == {"final_proj.weight", "final_proj.bias", "label_embs_concat"}
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+def test_a_malicious_file_is_refused_and_does_nothing(tmp_path):
+    content = {"cfg": Malicious(tmp_path / "made"), "model": {}}
+    torch.save(content, tmp_path / "zip.pt")
+    with pytest.raises(SpeechFTError, match=r"holds more than weights \(posix.system\)"):
+        read_native(tmp_path / "zip.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(content))
+    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+        read_native(tmp_path / "bare.pt")
+    assert not (tmp_path / "made").exists()
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "made")))  # the test's own check: unpickled freely, it does it
+    assert (tmp_path / "made").exists()
+
+
+def test_native_files_merge_like_folders(tmp_path):
+    """What the paper's users have: a pre-trained `.pt` file, and its fine-tuned folder."""
+    file = native_file(tmp_path, "wavlm", "default")
+    tuned = read_native(file)
+    tuned.state = {name: tensor + 0.5 for name, tensor in tuned.state.items()}
+    write_folder(tmp_path / "tuned", tuned)
+    (none, quarter) = merge(file, [tmp_path / "tuned"], [0.0, 0.25], out=tmp_path / "merged")
+    before = read_native(file).state
+    kept, moved = read_folder(none.folder).state, read_folder(quarter.folder).state
+    assert all(torch.equal(kept[name], before[name]) for name in before)
+    assert all(torch.allclose(moved[name], before[name] + 0.125, atol=1e-6) for name in before)
+
+
+def test_bad_files_are_explained(tmp_path):
+    text = tmp_path / "text.pt"
+    text.write_text("hello\n" * 100)
+    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+        read_native(text)
+    whole = native_file(tmp_path, "hubert", "default")
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+        read_native(cut)
+    content = torch.load(whole, weights_only=True)
+    torch.save(
+        {**content, "model_weight": {**content["model_weight"], "odd.weight": torch.zeros(1)}}, tmp_path / "o.pt"
+    )
+    with pytest.raises(SpeechFTError, match=r"1 tensors that no hubert has \(odd.weight\)"):
+        read_native(tmp_path / "o.pt")
+    del content["model_weight"]["layer_norm.bias"]
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(SpeechFTError, match=r"1 missing \(feature_projection.layer_norm.bias\)"):
+        load_upstream(tmp_path / "m.pt")
+    torch.save({"Upstream": {}, "Step": 3}, tmp_path / "other.pt")
+    with pytest.raises(SpeechFTError, match="no known layout"):
+        read_native(tmp_path / "other.pt")
+    with pytest.raises(UsageError, match="exists already"):
+        convert(whole, cut, "s3prl")
+
+
+@pytest.mark.parametrize("text", ["__import__('os').system('true')", "[(1,2)]", "[(1,2,3)] * 10**9", "", "[x]", "[]"])
+def test_convolutions_are_parsed_not_run(text):
+    with pytest.raises(SpeechFTError, match="no list of convolutions"):
+        convolutions(text)
+
+
+def test_convolutions_of_published_models():
+    assert convolutions("[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2") == (
+        [(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2
+    )
