@@ -40,6 +40,7 @@ class Identity:
         source: path or hub name of the weights.
         normalize: whether each waveform is scaled to zero mean and unit variance first.
         sha256: hash of all weights (names, shapes, types and bytes).
+        padding: `own`, or `s3prl` where padded batches are computed as s3prl does.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Identity:
     source: str
     normalize: bool
     sha256: str
+    padding: str = "own"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +56,8 @@ class Identity:
     @property
     def key(self) -> str:
         """What features depend on: the name and the source do not matter."""
-        return f"{self.family}-{'norm' if self.normalize else 'raw'}-{self.sha256}"
+        padding = "" if self.padding == "own" else f"-{self.padding}"
+        return f"{self.family}-{'norm' if self.normalize else 'raw'}{padding}-{self.sha256}"
 
 
 class Upstream(nn.Module, ABC):

@@ -53,7 +53,10 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         if normalize:
             raise UsageError("Whisper takes waveforms as they are", "leave upstream.normalize out")
         return whisper.build(checkpoint, name, where, seed, dropout)
-    return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout)
+    padding = str(settings.get("padding") or "own")
+    if padding not in ("own", "s3prl"):
+        raise UsageError(f"unknown upstream.padding {padding!r}", "known: own, s3prl")
+    return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout, padding)
 
 
 def locate(source: str) -> Path:

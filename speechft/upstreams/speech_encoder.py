@@ -26,7 +26,9 @@ class SpeechEncoder(Upstream):
         model: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`.
         config: the original `config.json`, written back unchanged by `checkpoint()`.
         preprocessor: the original `preprocessor_config.json`.
-        identity: what it is.
+        identity: what it is. With `padding: s3prl` padded batches are computed as s3prl's modules do: the group norm of
+            base models averages over padding too, and HuBERT's and WavLM's attention mask is rounded to a frame more or
+            less. Then a waveform's features depend on what else is in the batch; published SUPERB numbers have that.
     """
 
     def __init__(self, model: Any, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
@@ -42,7 +44,8 @@ class SpeechEncoder(Upstream):
         self.hop = int(torch.tensor(strides).prod())
         self._minimum = self._samples_for_one_frame()
         self.first_centre = self._minimum / 32_000
-        self._group_norm = model.config.feat_extract_norm == "group"
+        self._leaky = identity.padding == "s3prl"
+        self._group_norm = model.config.feat_extract_norm == "group" and not self._leaky
 
     def _samples_for_one_frame(self) -> int:
         samples = 1
@@ -106,8 +109,20 @@ class SpeechEncoder(Upstream):
         with torch.set_grad_enabled(cnn_trains):
             features = self.cnn(waves, lengths)
         frames = self.frame_counts(lengths)
-        states = self.encode(self.project(features), frames, last_only)
+        attended = self._s3prl_frames(lengths, features.shape[-1]) if self._leaky else frames
+        states = self.encode(self.project(features), attended, last_only)
         return Hidden([state.float() for state in states], frames)
+
+    def _s3prl_frames(self, lengths: Tensor, frames: int) -> Tensor:
+        """How many frames s3prl's modules attend to.
+
+        wav2vec 2.0 follows the convolutions; HuBERT and WavLM divide the padded length by the number of frames and keep
+        every frame whose share of samples is not all padding (`forward_padding_mask` in their model files).
+        """
+        if self.identity.family == "wav2vec2":
+            return self.frame_counts(lengths)
+        share = int(lengths.max()) // frames
+        return torch.div(lengths + share - 1, share, rounding_mode="floor").clamp(max=frames)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         model = self.model
@@ -147,7 +162,7 @@ def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Ten
 
 def build(
     checkpoint: Checkpoint, name: str, source: str, normalize: bool | None, random_seed: int | None,
-    dropout: float | None = None,
+    dropout: float | None = None, padding: str = "own",
 ) -> SpeechEncoder:  # fmt: skip
     """Build the model of a checkpoint and fill it strictly.
 
@@ -157,6 +172,7 @@ def build(
         normalize: None takes what the checkpoint says.
         random_seed: draw fresh weights instead (a baseline that shows what pre-training is worth).
         dropout: replaces every dropout rate of the transformer while it is used; `config.json` keeps its own.
+        padding: `own` (a waveform gives the same alone and in a batch) or `s3prl` (see `SpeechEncoder`).
 
     Raises:
         SpeechFTError: unknown architecture; missing, unexpected or wrongly shaped tensors.
@@ -194,7 +210,7 @@ def build(
         "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16000,
         **checkpoint.preprocessor, "do_normalize": normalize,
     }  # fmt: skip
-    identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()))
+    identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()), padding)
     return SpeechEncoder(model, checkpoint.config, preprocessor, identity).eval()
 
 

@@ -93,6 +93,26 @@ def test_features_equal_s3prls_module(native):
             assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4), (family, layer, float((a - b).abs().max()))
 
 
+def test_padded_batches_equal_s3prls_module(native):
+    """With `padding: s3prl`; without it base models differ, for there s3prl's depend on the rest of the batch."""
+    family, norm, file = native
+    settings = {"name": "x", "source": str(file)}
+    theirs = hub(family, file)
+    for lengths in ((9000, 5123), (16000, 8650, 7999), (4100, 4000), (12345, 2000)):
+        generator = torch.Generator().manual_seed(sum(lengths))
+        batch = [0.3 * torch.randn(length, generator=generator) + 0.1 for length in lengths]
+        with torch.inference_mode():
+            reference = theirs(batch)["hidden_states"]
+            like = load_upstream({**settings, "padding": "s3prl"})(batch)
+            own = load_upstream(settings)(batch)
+        for row, frames in enumerate(like.frames.tolist()):
+            for a, b in zip(like.states, reference, strict=True):
+                assert torch.allclose(a[row, :frames], b[row, :frames], atol=1e-4), (lengths, row)
+        if norm == "default":
+            frames = int(own.frames[1])
+            assert (own.last[1, :frames] - reference[-1][1, :frames]).abs().max() > 1e-3
+
+
 def test_native_to_hf_to_native_is_bit_equal(native, tmp_path):
     _, _, file = native
     folder = convert(file, tmp_path / "hf", "hf")
