@@ -48,10 +48,17 @@ _WAVLM = {
     "encoder.layers.{}.self_attn.grep_a": "encoder.layers.{}.attention.gru_rel_pos_const",
 }
 
+_DECOAR2 = {
+    **{native: hugging for native, hugging in _SHARED.items() if native.startswith("encoder.")},
+    "post_extract_proj.weight": "projection.weight",
+    "post_extract_proj.bias": "projection.bias",
+}
+
 NATIVE_TO_HF: dict[str, dict[str, str]] = {
     "hubert": _SHARED,
     "wav2vec2": _SHARED,
     "wavlm": {**_SHARED, **_WAVLM},
+    "decoar2": _DECOAR2,  # Hugging Face has no such class: the names are ours, as close as can be
 }
 """Family -> native pattern -> Hugging Face pattern."""
 
@@ -59,8 +66,19 @@ HEADS: dict[str, tuple[str, ...]] = {
     "hubert": ("final_proj.", "label_embs_concat", "target_glu."),
     "wav2vec2": ("final_proj.", "quantizer.", "project_q.", "target_glu.", "input_quantizer.", "project_inp."),
     "wavlm": (),
+    "decoar2": (),
 }
 """Family -> how native names of the pre-training's head begin: no part of an upstream, kept beside it."""
+
+
+def in_head(name: str, family: str) -> bool:
+    """Whether a native name belongs to the pre-training's head.
+
+    For DeCoAR 2.0 that is all but the projection and the transformer: s3prl loads those two and ignores the rest.
+    """
+    if family == "decoar2":
+        return not name.startswith(("encoder.", "post_extract_proj."))
+    return name.startswith(HEADS[family])
 
 
 @cache

@@ -1,10 +1,11 @@
-"""fairseq's, s3prl's and Microsoft's `.pt` files of HuBERT, wav2vec 2.0 and WavLM: read strictly, written for s3prl.
+"""fairseq's, s3prl's and Microsoft's `.pt` files of HuBERT, wav2vec 2.0, WavLM and DeCoAR 2.0: read strictly, written.
 
 | file | content | source |
 |---|---|---|
 | s3prl, HuBERT | `task_cfg, model_cfg, model_weight, dictionaries_symbols` | `s3prl/upstream/hubert/convert.py` |
 | s3prl, wav2vec 2.0 | the same without `dictionaries_symbols` | `s3prl/upstream/wav2vec2/convert.py` |
 | WavLM | `cfg, model` | `s3prl/upstream/wavlm/expert.py` |
+| DeCoAR 2.0 | `model` | `s3prl/upstream/decoar2/expert.py` |
 | fairseq | `cfg` (or the older `args`), `model`, `task_state` | `fairseq/checkpoint_utils.py` |
 """
 
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from speechft.checkpoints.folder import Checkpoint
-from speechft.checkpoints.keymaps import HEADS, rename
-from speechft.checkpoints.native_config import to_hf, to_native
+from speechft.checkpoints.keymaps import HEADS, in_head, rename
+from speechft.checkpoints.native_config import decoar2_config, to_hf, to_native
 from speechft.checkpoints.unpickle import load_untrusted, plain
 from speechft.errors import SpeechFTError
 from speechft.files import whole_file
@@ -47,12 +48,12 @@ def read_native(path: str | Path) -> Checkpoint:
         raise SpeechFTError(f"{path} holds no weights where they belong", "the checkpoint is damaged or foreign")
     if any(name.startswith(_WRAPPER) for name in weights):
         weights = {name.removeprefix(_WRAPPER): value for name, value in weights.items() if name.startswith(_WRAPPER)}
-    config = to_hf(family, model_config, str(path))
-    head = {name: tensor for name, tensor in weights.items() if name.startswith(HEADS[family])}
+    head = {name: tensor for name, tensor in weights.items() if in_head(name, family)}
     body = {_today(name): tensor for name, tensor in weights.items() if name not in head}
-    state = rename(body, family, config["feat_extract_norm"] == "layer", True, str(path))
+    config = decoar2_config(body, str(path)) if family == "decoar2" else to_hf(family, model_config, str(path))
+    state = rename(body, family, config.get("feat_extract_norm") == "layer", True, str(path))
     width = config["hidden_size"]
-    if config["conv_dim"][-1] == width and "feature_projection.projection.weight" not in state:
+    if "conv_dim" in config and config["conv_dim"][-1] == width and "feature_projection.projection.weight" not in state:
         # fairseq projects only where the widths differ; Hugging Face always does.
         state["feature_projection.projection.weight"] = torch.eye(width)
         state["feature_projection.projection.bias"] = torch.zeros(width)
@@ -61,6 +62,8 @@ def read_native(path: str | Path) -> Checkpoint:
         "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16000,
         "do_normalize": bool(task_config.get("normalize", False)),
     }  # fmt: skip
+    if family == "decoar2":
+        return Checkpoint(config, {"sampling_rate": 16000, "do_normalize": False}, state, head=head)
     native = {"family": family, "model_cfg": model_config, "task_cfg": task_config, **extra}
     return Checkpoint(config, preprocessor, state, head=head, native=native)
 
@@ -93,15 +96,19 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
         if name == "hubert":
             extra["dictionaries_symbols"] = [book["symbols"] for book in dictionaries] if dictionaries else [None]
         return name, model, task, content["model"], extra
+    weights = content.get("model")
+    if isinstance(weights, Mapping) and "post_extract_proj.weight" in weights:
+        return "decoar2", {}, {}, weights, {}
     raise SpeechFTError(
         f"{path} is of no known layout (it has {', '.join(sorted(map(str, content)))[:80]})",
-        "known: s3prl's converted files, fairseq's HuBERT and wav2vec 2.0, WavLM's",
+        "known: s3prl's converted files, fairseq's HuBERT and wav2vec 2.0, WavLM's, DeCoAR 2.0's",
     )
 
 
 def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
-    """Write the file that plain `s3prl.hub` loads (`hubert_custom`, `wav2vec2_custom`, `wavlm_local`), whole.
+    """Write the file that plain `s3prl.hub` loads, whole.
 
+    With `hubert_custom`, `wav2vec2_custom`, `wavlm_local`, `decoar2_custom`, by family.
     Without a pre-training head (a Hugging Face folder has none) s3prl's modules get one of zeros; no feature comes
     from it.
 
@@ -111,6 +118,11 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
     family = str(checkpoint.config.get("model_type"))
     if family not in HEADS:
         raise SpeechFTError(f"{source} has no s3prl format ({family})", f"known: {', '.join(HEADS)}")
+    if family == "decoar2":
+        weights = {**rename(checkpoint.state, family, False, False, source), **checkpoint.head}
+        with whole_file(path) as temporary:
+            torch.save({"model": weights}, temporary)
+        return Path(path)
     # The original configuration describes the original head; without that head it would ask for one.
     kept = checkpoint.native if checkpoint.head or family == "wavlm" else {}
     model_config = dict(kept.get("model_cfg") or to_native(family, checkpoint.config, source))

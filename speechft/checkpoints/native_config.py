@@ -10,6 +10,8 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from speechft.errors import SpeechFTError
 
 _SAME = {  # native -> (Hugging Face, default of both where a file does not say)
@@ -139,3 +141,25 @@ def to_native(family: str, config: Mapping[str, Any], source: str) -> dict[str, 
     if family == "wav2vec2":
         native["quantize_targets"] = False  # its quantiser is no part of an upstream
     return native
+
+
+def decoar2_config(weights: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+    """`config.json` of DeCoAR 2.0, whose file holds weights alone; the rest is fixed in s3prl's `decoar2.py`.
+
+    Raises:
+        SpeechFTError: tensors that tell the sizes are missing.
+    """
+    try:
+        dim, bands = weights["post_extract_proj.weight"].shape
+        _, per_group, kernel = weights["encoder.pos_conv.0.weight_v"].shape
+        feed_forward = weights["encoder.layers.0.fc1.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise SpeechFTError(f"{source} lacks a tensor of DeCoAR 2.0 ({error})", "it is damaged or foreign") from error
+    layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
+    return {
+        "model_type": "decoar2", "num_mel_bins": bands, "hidden_size": dim, "num_hidden_layers": len(layers),
+        "num_attention_heads": dim // 64, "intermediate_size": feed_forward, "hidden_act": "gelu",
+        "num_conv_pos_embeddings": kernel, "num_conv_pos_embedding_groups": dim // per_group,
+        "hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.0, "feat_proj_dropout": 0.1,
+        "layerdrop": 0.05, "do_stable_layer_norm": False, "layer_norm_eps": 1e-5,
+    }  # fmt: skip

@@ -8,6 +8,7 @@ the attributes and can do nothing. Every other type is refused.
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def plain(value: Any) -> Any:
         value: what `load_untrusted` gave: omegaconf's nodes carry their value in `_content` or `_val`, a namespace
             and a dictionary theirs as attributes.
     """
-    if isinstance(value, Shell):
+    if isinstance(value, (Shell, Namespace)):  # s3prl's compatibility patch admits the real Namespace everywhere
         inside = value.__dict__
         for key in ("_content", "_val"):
             if key in inside:

@@ -11,8 +11,9 @@ _EPILOG = """examples:
   speechft convert hubert_base_ls960.pt hubert_base/ --to hf
   speechft convert runs/latest/merged/alpha-0.25 merged.pt --to s3prl
 
-IN is a Hugging Face folder, a hub name, a known name, or a .pt file of HuBERT, wav2vec 2.0 or WavLM (s3prl's converted
-ones, fairseq's, Microsoft's). s3prl.hub loads what --to s3prl writes: hubert_custom, wav2vec2_custom, wavlm_local."""
+IN is a Hugging Face folder, a hub name, a known name, or a .pt file of HuBERT, wav2vec 2.0, WavLM or DeCoAR 2.0
+(s3prl's converted ones, fairseq's, Microsoft's). s3prl.hub loads what --to s3prl writes: hubert_custom,
+wav2vec2_custom, wavlm_local, decoar2_custom."""
 
 
 def run(words: Sequence[str]) -> int:

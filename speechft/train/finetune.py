@@ -58,7 +58,6 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.tasks.build import build_task
     from speechft.train.loop import Training
     from speechft.upstreams.load import load_upstream
-    from speechft.upstreams.speech_encoder import SpeechEncoder
 
     trainer, data = settings["trainer"], settings["data"]
     seed = int(settings["seed"])
@@ -71,8 +70,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     )
     strategy = build_strategy(settings["strategy"])
     upstream = load_upstream(settings["upstream"])
-    if not isinstance(upstream, SpeechEncoder):
-        raise UsageError(f"{upstream.identity.name} has nothing to fine-tune", "choose a pre-trained upstream")
+    if not upstream.trainable:
+        raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
     strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
 
     train, bad = load_cuts(data["train"], bool(data["skip_bad"]))

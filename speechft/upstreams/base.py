@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechft.checkpoints.folder import Checkpoint
+from speechft.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Hidden:
@@ -67,6 +70,7 @@ class Upstream(nn.Module, ABC):
         dim: size of a hidden state.
         num_layers: how many hidden states there are (transformer layers + 1).
         hop: samples from one frame to the next (320 at 16 kHz: 50 frames a second).
+        trainable: whether stage 1 can fine-tune it.
         first_centre: the middle of what the first frame hears, in seconds.
         identity: see `Identity`; fixed at loading, so it names the weights an evaluation started from.
     """
@@ -74,6 +78,7 @@ class Upstream(nn.Module, ABC):
     dim: int
     num_layers: int
     hop: int
+    trainable: bool = False
     first_centre: float = 0.0125
     identity: Identity
 
@@ -92,6 +97,14 @@ class Upstream(nn.Module, ABC):
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... A parameter is in one part."""
+
+    def checkpoint(self) -> Checkpoint:
+        """The present weights with the configuration they came with.
+
+        Raises:
+            UsageError: it has no weights.
+        """
+        raise UsageError(f"{self.identity.name} has no weights to write", "choose a pre-trained upstream")
 
     @abstractmethod
     def frame_counts(self, samples: Tensor) -> Tensor:

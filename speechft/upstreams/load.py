@@ -39,7 +39,7 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
     from speechft.checkpoints.convert import read_checkpoint
-    from speechft.upstreams import speech_encoder, whisper
+    from speechft.upstreams import decoar2, speech_encoder, whisper
 
     if normalize is None and settings.get("normalize") is not None:
         normalize = bool(settings["normalize"])
@@ -53,6 +53,8 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         if normalize:
             raise UsageError("Whisper takes waveforms as they are", "leave upstream.normalize out")
         return whisper.build(checkpoint, name, where, seed, dropout)
+    if checkpoint.config.get("model_type") == "decoar2":
+        return decoar2.build(checkpoint, name, where, normalize, seed, dropout)
     padding = str(settings.get("padding") or "own")
     if padding not in ("own", "s3prl"):
         raise UsageError(f"unknown upstream.padding {padding!r}", "known: own, s3prl")

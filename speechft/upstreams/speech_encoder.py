@@ -31,6 +31,8 @@ class SpeechEncoder(Upstream):
             less. Then a waveform's features depend on what else is in the batch; published SUPERB numbers have that.
     """
 
+    trainable = True
+
     def __init__(self, model: Any, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
         super().__init__()
         self.model = model
@@ -84,24 +86,7 @@ class SpeechEncoder(Upstream):
 
     def encode(self, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
         """The transformer: `[batch, frames, dim]`, valid `frames` `[batch]` -> states, each `[batch, frames, dim]`."""
-        states: list[Tensor] = []
-        hooks = []
-        if not last_only:
-
-            def keep(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-                states.append(args[0] if args else kwargs["hidden_states"])
-
-            hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in self.model.encoder.layers]
-        mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
-        try:
-            # transformers zeroes padded positions in place, so it gets a tensor of its own; when nothing is padded, no
-            # mask lets attention take its fastest kernel.
-            padded = bool((frames < hidden.shape[1]).any())
-            output = self.model.encoder(hidden.clone(), attention_mask=mask if padded else None)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [*states, output.last_hidden_state]
+        return encoder_states(self.model.encoder, hidden, frames, last_only)
 
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
         waves, lengths = pad_waveforms(waveforms, self._minimum, self.identity.normalize)
@@ -129,10 +114,8 @@ class SpeechEncoder(Upstream):
         parts = {
             "cnn": list(model.feature_extractor.parameters()),
             "projection": list(model.feature_projection.parameters()),
-            "position": [*model.encoder.pos_conv_embed.parameters(), *model.encoder.layer_norm.parameters()],
+            **encoder_parts(model.encoder),
         }
-        for index, layer in enumerate(model.encoder.layers):
-            parts[f"layers.{index}"] = list(layer.parameters())
         named = {id(parameter) for group in parts.values() for parameter in group}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in named]
         if rest:
@@ -143,6 +126,46 @@ class SpeechEncoder(Upstream):
         """The present weights with the configuration they came with."""
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         return Checkpoint(dict(self.original_config), dict(self.preprocessor), state)
+
+
+def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
+    """Run one of transformers' speech encoders and keep what goes into each layer.
+
+    Args:
+        encoder: with `layers` and `pos_conv_embed`.
+        hidden: `[batch, frames, dim]`, the projected features.
+        frames: `[batch]` int64, how many are valid.
+        last_only: keep only the last state.
+
+    Returns:
+        the states, each `[batch, frames, dim]`.
+    """
+    states: list[Tensor] = []
+    hooks = []
+    if not last_only:
+
+        def keep(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+            states.append(args[0] if args else kwargs["hidden_states"])
+
+        hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in encoder.layers]
+    mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
+    try:
+        # transformers zeroes padded positions in place, so it gets a tensor of its own; when nothing is padded, no mask
+        # lets attention take its fastest kernel.
+        padded = bool((frames < hidden.shape[1]).any())
+        output = encoder(hidden.clone(), attention_mask=mask if padded else None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*states, output.last_hidden_state]
+
+
+def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
+    """The parts of one of transformers' speech encoders: `position`, `layers.0` ..."""
+    parts = {"position": [*encoder.pos_conv_embed.parameters(), *encoder.layer_norm.parameters()]}
+    for index, layer in enumerate(encoder.layers):
+        parts[f"layers.{index}"] = list(layer.parameters())
+    return parts
 
 
 def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
@@ -187,7 +210,8 @@ def build(
     }
     if family not in classes:
         raise SpeechFTError(
-            f"{source} is of an unknown architecture ({family})", f"known: {', '.join((*FAMILIES, 'whisper'))}"
+            f"{source} is of an unknown architecture ({family})",
+            f"known: {', '.join((*FAMILIES, 'decoar2', 'whisper'))}",
         )
     config_class, model_class = classes[family]
     rates = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
