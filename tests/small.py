@@ -19,6 +19,8 @@ def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", see
         "hubert": (transformers.HubertConfig, transformers.HubertModel),
         "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+        "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
+        "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
     }
     config_class, model_class = classes[family]
     settings = {
@@ -27,6 +29,11 @@ def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", see
         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "feat_extract_norm": norm,
         "conv_bias": norm == "layer", "do_stable_layer_norm": norm == "layer",
     }  # fmt: skip
+    if family == "data2vec-audio":  # a stack of small convolutions for positions; no weight norm, no stable layer norm
+        settings |= {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7}
+        settings = {
+            key: value for key, value in settings.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")
+        }
     torch.manual_seed(seed)
     model = model_class(config_class(**{**settings, **options}))
     model.save_pretrained(folder)

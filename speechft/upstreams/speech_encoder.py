@@ -1,4 +1,4 @@
-"""HuBERT, wav2vec 2.0 and WavLM: a CNN over the waveform, a projection, a transformer (transformers' modules)."""
+"""HuBERT, wav2vec 2.0, WavLM, UniSpeech-SAT, data2vec: CNN over the waveform, projection, transformer (HF's modules)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
 
-FAMILIES = ("hubert", "wav2vec2", "wavlm")
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio")
 
 
 class SpeechEncoder(Upstream):
@@ -23,7 +23,7 @@ class SpeechEncoder(Upstream):
     and layer drop is switched off (method.md step 1: "layer drop and masking are off"). Dropout stays on in `train()`.
 
     Args:
-        model: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`.
+        model: `HubertModel`, `Wav2Vec2Model`, `WavLMModel`, `UniSpeechSatModel` or `Data2VecAudioModel`.
         config: the original `config.json`, written back unchanged by `checkpoint()`.
         preprocessor: the original `preprocessor_config.json`.
         identity: what it is. With `padding: s3prl` padded batches are computed as s3prl's modules do: the group norm of
@@ -47,7 +47,7 @@ class SpeechEncoder(Upstream):
         self._minimum = self._samples_for_one_frame()
         self.first_centre = self._minimum / 32_000
         self._leaky = identity.padding == "s3prl"
-        self._group_norm = model.config.feat_extract_norm == "group" and not self._leaky
+        self._group_norm = getattr(model.config, "feat_extract_norm", "layer") == "group" and not self._leaky
 
     def _samples_for_one_frame(self) -> int:
         samples = 1
@@ -141,7 +141,7 @@ def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool
         the states, each `[batch, frames, dim]`.
     """
     states: list[Tensor] = []
-    hooks = []
+    hooks: list[Any] = []
     if not last_only:
 
         def keep(_module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -149,10 +149,13 @@ def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool
 
         hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in encoder.layers]
     mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
+    padded = bool((frames < hidden.shape[1]).any())
+    if padded:  # data2vec's positions are a stack of convolutions: what one puts into the padding, the next would read
+        for layer in getattr(encoder.pos_conv_embed, "layers", ()):
+            hooks.append(layer.register_forward_hook(lambda _module, _args, output: output * mask[:, None]))
     try:
         # transformers zeroes padded positions in place, so it gets a tensor of its own; when nothing is padded, no mask
         # lets attention take its fastest kernel.
-        padded = bool((frames < hidden.shape[1]).any())
         output = encoder(hidden.clone(), attention_mask=mask if padded else None)
     finally:
         for hook in hooks:
@@ -207,6 +210,8 @@ def build(
         "hubert": (transformers.HubertConfig, transformers.HubertModel),
         "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+        "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
+        "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
     }
     if family not in classes:
         raise SpeechFTError(

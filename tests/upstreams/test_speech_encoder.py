@@ -8,7 +8,10 @@ from small import save_upstream
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.load import load_upstream
 
-CASES = [(family, norm) for family in ("hubert", "wav2vec2", "wavlm") for norm in ("group", "layer")]
+CASES = [
+    *((family, norm) for family in ("hubert", "wav2vec2", "wavlm", "unispeech-sat") for norm in ("group", "layer")),
+    ("data2vec-audio", "layer"),
+]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
