@@ -1,4 +1,4 @@
-"""HuBERT, wav2vec 2.0, WavLM, UniSpeech-SAT, data2vec: CNN over the waveform, projection, transformer (HF's modules)."""
+"""HuBERT, wav2vec 2.0, WavLM, UniSpeech-SAT, data2vec: a CNN over the waveform, a projection, a transformer."""
 
 from __future__ import annotations
 
