@@ -93,6 +93,27 @@ def test_features_equal_s3prls_module(native):
             assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4), (family, layer, float((a - b).abs().max()))
 
 
+BASE = {
+    "encoder_layers": 12, "encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12,
+    "conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2", "conv_pos": 128, "conv_pos_groups": 16,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
+def test_features_equal_s3prls_module_at_base_size(family, tmp_path):
+    file = native_file(tmp_path, family, "default", **BASE)
+    theirs, settings = hub(family, file), {"name": "x", "source": str(file)}
+    ours = load_upstream({**settings, "padding": "s3prl"})
+    for batch in (waves()[:1], [torch.cat(waves() * 2), *waves()]):
+        with torch.inference_mode():
+            mine, reference = ours(batch), theirs(batch)["hidden_states"]
+        assert len(mine.states) == len(reference) == 13
+        for row, frames in enumerate(mine.frames.tolist()):
+            for layer, (a, b) in enumerate(zip(mine.states, reference, strict=True)):
+                assert torch.allclose(a[row, :frames], b[row, :frames], atol=1e-4), (layer, row)
+
+
 def test_padded_batches_equal_s3prls_module(native):
     """With `padding: s3prl`; without it base models differ, for there s3prl's depend on the rest of the batch."""
     family, norm, file = native
