@@ -12,7 +12,15 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "overrides", nargs="*", metavar="override", help="paths to look at, such as data.librispeech=/data"
     )
+    parser.add_argument("--upstream", metavar="X", help="describe an upstream instead: a name, a folder, a .pt file")
     arguments = parser.parse_intermixed_args(list(words))
+
+    if arguments.upstream:
+        from speechft.upstreams.describe import describe, lines
+
+        found = describe(arguments.upstream)
+        result(arguments.json, found, lines(found))
+        return 0
 
     from speechft.doctor import examine
 
