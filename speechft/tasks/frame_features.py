@@ -1,4 +1,4 @@
-"""Frame features to be clustered: MFCCs, log-mels, hidden layers of an upstream, any network saved as ONNX."""
+"""Frame features to be clustered: MFCCs, log-mels, hidden layers of an upstream, voices, any network saved as ONNX."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
     """The features of a code book, and a hash of what computes them.
 
     Args:
-        options: `features` (`mfcc`, `logmel`, `upstream`, `onnx`) with what each needs: `upstream` and `layers`;
-            `path` and `delay` (seconds). With `context` (seconds; null: the whole utterance) every frame gets the
-            `statistics` (`mean`, `std`) of the frames that far around it instead of its own: what lasts, voices and
-            channels, rather than sounds.
+        options: `features` (`mfcc`, `logmel`, `upstream`, `voice`, `onnx`) with what each needs: `upstream` and
+            `layers`; `path` (`voice`: see `voice.VoiceEncoder`); `path` and `delay` (seconds). With `context` (seconds;
+            null: the whole utterance) every frame gets the `statistics` (`mean`, `std`) of the frames that far around
+            it instead of its own: what lasts, voices and channels, rather than sounds.
 
     Raises:
         UsageError: unknown features or statistics.
@@ -39,10 +39,14 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
             raise UsageError("a code book of an upstream needs `upstream` and `layers`", "for example layers: [4, 6]")
         layers = [int(layer) for layer in options["layers"]]
         compute, source = _upstream(str(options["upstream"]), layers, bool(options.get("half", False)))
+    elif kind == "voice":
+        if not options.get("path"):
+            raise UsageError("a code book of voices needs `path`", "give a speaker encoder's pretrained.pt")
+        compute, source = _voice(Path(str(options["path"])).expanduser())
     elif kind == "onnx":
         compute, source = _onnx(Path(str(options["path"])).expanduser(), float(options.get("delay", 0.0)))
     else:
-        raise UsageError(f"unknown code book features {kind!r}", "known: mfcc, logmel, upstream, onnx")
+        raise UsageError(f"unknown code book features {kind!r}", "known: mfcc, logmel, upstream, voice, onnx")
     if "context" not in options:
         return compute, source
     statistics = tuple(options.get("statistics", ("mean",)))
@@ -124,6 +128,18 @@ def _upstream(source: str, layers: list[int], half: bool) -> tuple[Featurize, st
                 for state, count in zip(states, hidden.frames.tolist(), strict=True)]  # fmt: skip
 
     return compute, f"{model.identity.key}{'-bf16' if half else ''}"
+
+
+def _voice(path: Path) -> tuple[Featurize, str]:
+    """Who speaks, from 1.6 s around each point, every 0.8 s."""
+    from speechft.tasks.voice import HOP_SECONDS, WINDOW_SECONDS, VoiceEncoder
+
+    encoder = VoiceEncoder(path)
+
+    def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
+        return [(item, 1 / HOP_SECONDS, WINDOW_SECONDS / 2) for item in encoder(waves)]
+
+    return compute, sha256_file(path)
 
 
 def _onnx(path: Path, delay: float) -> tuple[Featurize, str]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from speechft.data.augment import coloured, mixed
 from speechft.data.loader import Batch
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.base import Task
 from speechft.tasks.targets import make_targets
 from speechft.upstreams.base import Upstream, pad_waveforms
@@ -28,7 +28,9 @@ class MaskedPrediction(Task):
     """Predict each frame's cluster where the input is masked, from several code books at once.
 
     Args:
-        codebooks: see `targets.make_targets`; with an optional `weight` each.
+        codebooks: see `targets.make_targets`; with an optional `weight` each, and `layer`: the hidden state it is
+            predicted from (0 is what enters the first transformer layer; the last one if not said). Supervision of
+            layers below the last is ILS-SSL's (2112.08778).
         mask_fraction: share of frames to cover (spans may overlap, so a little less is covered).
         mask_span: frames in a span (20 ms each).
         unmasked_weight: weight of the loss on frames that are not masked (0 is HuBERT's; above 0 small models start
@@ -49,6 +51,8 @@ class MaskedPrediction(Task):
         super().__init__()
         self._codebooks = [dict(codebook) for codebook in codebooks]
         self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
+        layers = [codebook.pop("layer", None) for codebook in self._codebooks]
+        self._layers: list[int] = [-1 if layer is None else int(layer) for layer in layers]
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
         self._mix_probability, self._mix_snr = mix_probability, (float(mix_snr[0]), float(mix_snr[1]))
         self._channel_probability, self._channel_strength, self._seed = channel_probability, channel_strength, seed
@@ -59,16 +63,20 @@ class MaskedPrediction(Task):
             raise SpeechFTError(
                 "this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint"
             )
+        for layer in self._layers:
+            if not -1 <= layer < upstream.num_layers:
+                raise UsageError(
+                    f"a code book's layer is {layer}",
+                    f"this upstream has hidden states 0 to {upstream.num_layers - 1}; leave it out for the last one",
+                )
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
         first = upstream.first_centre
         self._targets = [make_targets(everything, codebook, self._seed, first) for codebook in self._codebooks]
-        # One head for each part of each code book; the parts of a code book share its weight.
-        shapes = [(int(book["clusters"]), int(book.get("splits", 1))) for book in self._codebooks]
-        self._parts = [(number, part) for number, (_, splits) in enumerate(shapes) for part in range(splits)]
-        self._weights = [self._weights[number] / shapes[number][1] for number, _ in self._parts]
-        self.heads = nn.ModuleList(nn.Linear(upstream.dim, shapes[number][0]) for number, _ in self._parts)
+        # One head for each code book: its parts side by side.
+        self._shapes = [(int(book.get("splits", 1)), int(book["clusters"])) for book in self._codebooks]
+        self.heads = nn.ModuleList(nn.Linear(upstream.dim, splits * clusters) for splits, clusters in self._shapes)
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         masked_loss, plain_loss, counts = self._losses(upstream, batch, augment=True)
@@ -86,7 +94,7 @@ class MaskedPrediction(Task):
             for batch in batches:
                 masked_loss, _, counts = self._losses(upstream, batch, augment=False)
                 right, total = right + counts[0], total + counts[1]
-                losses.append(float(masked_loss))
+                losses.append(float(masked_loss.detach()))
         return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": sum(losses) / len(losses)}
 
     def _losses(self, upstream: Any, batch: Batch, augment: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
@@ -103,28 +111,31 @@ class MaskedPrediction(Task):
         valid = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
         masked = self._spans(frames, hidden.shape[1]) & valid
         hidden = torch.where(masked[:, :, None], upstream.model.masked_spec_embed.to(hidden.dtype), hidden)
-        last = upstream.encode(hidden, frames, last_only=True)[-1]
+        states = upstream.encode(hidden, frames, last_only=set(self._layers) == {-1})
 
-        at_masked, at_plain = last[masked], last[valid & ~masked]
-        masked_loss = plain_loss = last.new_zeros((), dtype=torch.float32)
+        # Masked and plain frames go through a head together; each kind has a mean of its own.
+        masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
         right = total = 0
-        for head, weight, (book, part) in zip(self.heads, self._weights, self._parts, strict=True):
-            labels = self._labels(book, part, batch.cuts, hidden.shape[1]).to(hidden.device)
-            logits = head(at_masked).float()
-            masked_loss = masked_loss + weight * _cross_entropy(logits, labels[masked])
-            if self._unmasked_weight:
-                plain_loss = plain_loss + weight * _cross_entropy(head(at_plain).float(), labels[valid & ~masked])
-            if book == 0 and part == 0:
-                known = labels[masked] != _IGNORE
-                right = int(((logits.argmax(-1) == labels[masked]) & known).sum())
-                total = int(known.sum())
+        covered = masked[valid][:, None]  # [frames of the batch, 1]
+        for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
+            clusters = self._shapes[book][1]
+            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[valid]  # [frames, splits]
+            logits = head(states[layer][valid]).float().view(-1, clusters)
+            flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
+            losses, known = flat.view_as(labels), labels != _IGNORE
+            masked_loss = masked_loss + weight * _mean(losses, known & covered)
+            plain_loss = plain_loss + weight * _mean(losses, known & ~covered)
+            if book == 0:
+                hits = logits.detach().argmax(-1).view_as(labels) == labels
+                right, total = int((hits & known & covered).sum()), int((known & covered).sum())
         scale = sum(self._weights)
         return masked_loss / scale, plain_loss / scale, (right, total)
 
-    def _labels(self, book: int, part: int, cuts: Sequence[Any], length: int) -> Tensor:
-        labels = torch.full((len(cuts), length), _IGNORE, dtype=torch.long)
+    def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
+        """`[batch, frames, splits]` int64; where a cut has none, they are ignored."""
+        labels = torch.full((len(cuts), length, self._shapes[book][0]), _IGNORE, dtype=torch.long)
         for row, cut in enumerate(cuts):
-            own = self._targets[book][cut.id][:length, part]
+            own = self._targets[book][cut.id][:length]
             labels[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
         return labels
 
@@ -141,7 +152,6 @@ class MaskedPrediction(Task):
         return mask.scatter_add_(1, places, kept.int()) > 0
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over known labels; 0 when there is none."""
-    total = functional.cross_entropy(logits, labels, ignore_index=_IGNORE, reduction="sum")
-    return total / (labels != _IGNORE).sum().clamp(min=1)
+def _mean(losses: Tensor, where: Tensor) -> Tensor:
+    """Mean over chosen places; 0 when there is none."""
+    return (losses * where).sum() / where.sum().clamp(min=1)

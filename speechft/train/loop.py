@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress, say
 from speechft.data.loader import Batch, Batches, in_order
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import SpeechFTError
 from speechft.runs import Run
 from speechft.strategies.base import Strategy
 from speechft.tasks.base import Task
 from speechft.train import state as checkpoint_files
 from speechft.train.metrics import MetricsFile
+from speechft.train.optimizers import build_optimizer
 from speechft.train.schedule import Schedule
 from speechft.upstreams.base import Upstream
 
@@ -74,7 +75,7 @@ class Training:
         schedule = Schedule(total, float(options["warmup"]), float(options["hold"]))
         learner = Learner(self.upstream, self.task).to(accelerator.device)
         learner.train()
-        optimizer = self._optimizer(learner)
+        optimizer = build_optimizer(self.upstream, self.task, options, self.head_lr)
         peaks = [group["lr"] for group in optimizer.param_groups]
         optimizer_handle = accelerator.prepare_optimizer(optimizer)
 
@@ -148,23 +149,6 @@ class Training:
         if log:
             log.write(step=total, phase=self.strategy.phase(total - 1, total), event="end", **self._hashes())
         return metrics
-
-    def _optimizer(self, learner: Learner) -> torch.optim.Optimizer:
-        options = self.options
-        classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        if options["optimizer"] not in classes:
-            raise UsageError(f"unknown optimizer {options['optimizer']!r}", "known: adam, adamw")
-        groups = [
-            {"params": list(learner.task.parameters()), "lr": self.head_lr or options["lr"]},
-            {"params": list(learner.upstream.parameters()), "lr": options["lr"]},
-        ]
-        # Adam makes a parameter's state at its first gradient, so the upstream's starts at the unfreeze.
-        return classes[options["optimizer"]](
-            groups,
-            betas=tuple(options["betas"]),
-            eps=float(options["eps"]),
-            weight_decay=float(options["weight_decay"]),
-        )
 
     def _enter_phase(self, learner: Learner, step: int, total: int) -> nn.Module:
         parts = learner.upstream.parts()

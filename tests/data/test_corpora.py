@@ -134,3 +134,16 @@ def test_lexicon(tmp_path):
     (tmp_path / "lexicon.txt").write_text("HELLO\n")
     with pytest.raises(SpeechFTError, match=r"line 1: HELLO has no phones"):
         read_lexicon(tmp_path / "lexicon.txt")
+
+
+def test_speeds_make_voices_of_their_own(table):
+    """A tone of 440 Hz over 2 s, faster by a tenth: 484 Hz over 1.82 s."""
+    cuts, _ = load_cuts([{"kind": "tsv", "path": str(table), "speeds": [1.0, 1.1]}])
+    assert sorted(cuts.ids) == ["a", "a_sp1.1", "b", "b_sp1.1"]
+    wave = read_cut(cuts["a_sp1.1"])
+    assert wave.numel() == cuts["a_sp1.1"].num_samples and abs(wave.numel() - 32_000 / 1.1) <= 1
+    spectrum = np.abs(np.fft.rfft(wave.numpy()))
+    assert abs(np.argmax(spectrum) * 16_000 / wave.numel() - 484) < 2
+    assert cuts["a_sp1.1"].supervisions[0].text == "HELLO"
+    with pytest.raises(UsageError, match="speeds"):
+        load_cuts([{"kind": "tsv", "path": str(table), "speeds": [0.0]}])

@@ -9,6 +9,7 @@ from speechft.data.loader import Batch, read_cut
 from speechft.errors import UsageError
 from speechft.tasks.build import build_task
 from speechft.tasks.targets import Whitening, make_targets
+from speechft.upstreams.base import pad_waveforms
 from speechft.upstreams.load import load_upstream
 
 
@@ -162,3 +163,51 @@ def test_mistakes_are_explained(cuts, tmp_path):
         )
     with pytest.raises(UsageError, match="layers"):
         make_targets(cuts, {"features": "upstream", "upstream": "hubert_nano_random", "clusters": 3}, 0, cache=tmp_path)
+
+
+def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path):
+    """Against the definition, written out: one head a part, cross-entropy over masked frames, weights that sum to 1."""
+    books = [
+        {"features": "mfcc", "clusters": 5, "splits": 2, "weight": 3.0},
+        {"features": "logmel", "clusters": 4, "layer": 1, "weight": 1.0},
+    ]
+    task, upstream, batch = _prepared(cuts, tmp_path, codebooks=books, unmasked_weight=0.5)
+    upstream.eval()
+    torch.manual_seed(7)
+    mask = task._spans(upstream.frame_counts(torch.tensor([len(wave) for wave in batch.waves])), 60)
+    task._spans = lambda frames, length: mask[:, :length]
+    with torch.no_grad():
+        loss, figures = task.step(upstream, batch)
+        waves, lengths = pad_waveforms(batch.waves, 690, True)
+        frames = upstream.frame_counts(lengths)
+        hidden = upstream.project(upstream.cnn(waves, lengths))
+        hidden[mask[:, : hidden.shape[1]]] = upstream.model.masked_spec_embed
+        states = upstream.encode(hidden, frames)
+        sums = {}
+        for book, options in enumerate(books):
+            features = {key: value for key, value in options.items() if key not in ("weight", "layer")}
+            labels = make_targets(cuts, features, 0, upstream.first_centre)
+            splits = options.get("splits", 1)
+            for row, cut in enumerate(cuts):
+                weights = task.heads[book].weight.chunk(splits), task.heads[book].bias.chunk(splits)
+                for frame in range(int(frames[row])):
+                    if frame >= len(labels[cut.id]):
+                        continue
+                    state = states[options.get("layer", -1)][row, frame]
+                    for part in range(splits):
+                        logits = weights[0][part] @ state + weights[1][part]
+                        value = torch.logsumexp(logits, 0) - logits[int(labels[cut.id][frame, part])]
+                        sums.setdefault((book, bool(mask[row, frame])), []).append(float(value))
+    expected = sum(
+        options["weight"] / 4 * (np.mean(sums[book, True]) + 0.5 * np.mean(sums[book, False]))
+        for book, options in enumerate(books)
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert figures["masked_loss"] == pytest.approx(
+        sum(options["weight"] / 4 * np.mean(sums[book, True]) for book, options in enumerate(books)), rel=1e-4
+    )
+
+
+def test_a_layer_that_is_not_there(cuts, tmp_path):
+    with pytest.raises(UsageError, match=r"layer is 7.*0 to 6"):
+        _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", "clusters": 5, "layer": 7}])
