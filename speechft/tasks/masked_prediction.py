@@ -72,8 +72,7 @@ class MaskedPrediction(Task):
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
-        first = upstream.first_centre
-        self._targets = [make_targets(everything, codebook, self._seed, first) for codebook in self._codebooks]
+        self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre)
         # One head for each code book: its parts side by side.
         self._shapes = [(int(book.get("splits", 1)), int(book["clusters"])) for book in self._codebooks]
         self.heads = nn.ModuleList(nn.Linear(upstream.dim, splits * clusters) for splits, clusters in self._shapes)

@@ -7,8 +7,8 @@ code book here is one entry of `task.codebooks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from speechft.console import progress
 from speechft.data.loader import in_order, read_cut
 from speechft.files import cache_dir, sha256_json, whole_file
-from speechft.tasks.frame_features import featurizer
+from speechft.tasks.frame_features import Featurize, featurizer
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -27,36 +27,72 @@ _VERSION = 5  # of what labels mean: part of the key they are cached under
 
 
 def make_targets(
-    cuts: CutSet, codebook: Mapping[str, Any], seed: int, first_centre: float = 0.0125, cache: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Labels at 50 frames a second for every cut.
+    cuts: CutSet,
+    codebooks: Sequence[Mapping[str, Any]],
+    seed: int,
+    first_centre: float = 0.0125,
+    cache: Path | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Labels at 50 frames a second for every cut, from each code book.
+
+    Code books of the same features share the pass that computes them.
 
     Args:
         cuts: the corpus.
-        codebook: what to cluster (see `frame_features.featurizer`); `clusters`; `splits`: into how many equal parts the
-            feature vectors are cut, each with clusters of its own (product quantisation); `whiten`: how many principal
-            components to keep, see `Whitening` (None: features as they are).
+        codebooks: what to cluster (see `frame_features.featurizer`); `clusters`; `splits`: into how many equal parts
+            the feature vectors are cut, each with clusters of its own (product quantisation); `whiten`: how many
+            principal components to keep, see `Whitening` (None: features as they are).
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
 
     Returns:
-        cut id -> `[frames, splits]` uint16; frame t is centred at `first_centre` + 0.02 t seconds.
+        For each code book: cut id -> `[frames, splits]` uint16; frame t is centred at `first_centre` + 0.02 t seconds.
     """
-    from sklearn.cluster import MiniBatchKMeans
+    corpus = sorted((cut.id, round(cut.duration, 4)) for cut in cuts)
+    groups: dict[str, list[int]] = {}
+    for number, codebook in enumerate(codebooks):
+        groups.setdefault(sha256_json(_features_of(codebook)), []).append(number)
+    found: list[dict[str, np.ndarray]] = [{} for _ in codebooks]
+    for numbers in groups.values():
+        options = _features_of(codebooks[numbers[0]])
+        features, source = featurizer(options)
+        described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
+        files, books = {}, {}
+        for number in numbers:
+            book = _Book.read(codebooks[number])
+            identity = [source, corpus, described, book.clusters, book.splits, book.whiten, seed, first_centre,
+                        _VERSION]  # fmt: skip
+            file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
+            if file.is_file():
+                found[number] = _read(file)
+            else:
+                files[number], books[number] = file, book
+        if not books:
+            continue
+        sample = _sample(cuts, features, seed, first_centre)
+        for book in books.values():
+            book.fit(sample, seed)
+        with progress(f"clusters of {options['features']}", len(cuts), 0) as advance:
+            done = 0
+            for batch in in_order(cuts, 120.0):
+                for cut, item in zip(batch.cuts, features(batch.waves), strict=True):
+                    frames = _at_50_hz(*item, first_centre)
+                    for number, book in books.items():
+                        found[number][cut.id] = book.labels(frames)
+                done += len(batch.cuts)
+                advance(done, "")
+        for number, file in files.items():
+            _write(file, found[number])
+    return found
 
-    options = dict(codebook)
-    clusters, splits, whiten = int(options.pop("clusters")), int(options.pop("splits", 1)), options.pop("whiten", None)
-    features, source = featurizer(options)
-    described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
-    identity = [source, sorted((cut.id, round(cut.duration, 4)) for cut in cuts), described, clusters, splits, whiten,
-                seed, first_centre, _VERSION]  # fmt: skip
-    file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
-    if file.is_file():
-        with np.load(file) as kept:  # each access reads the array anew, so each is read once
-            ids, counts, flat = kept["ids"].tolist(), kept["counts"], kept["labels"]
-        return {id: flat[start:end] for id, start, end in zip(ids, *_spans(counts), strict=True)}
 
+def _features_of(codebook: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in codebook.items() if key not in ("clusters", "splits", "whiten")}
+
+
+def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> np.ndarray:
+    """At most about 200 000 frames of at most about 1 500 cuts, in random order: `[frames, dim]`."""
     generator = np.random.default_rng(seed)
     sample = [cut for cut in cuts if generator.random() < min(1.0, 1500 / len(cuts))] or list(cuts)[:100]
     picked: list[np.ndarray] = []
@@ -66,26 +102,53 @@ def make_targets(
             frames = _at_50_hz(*item, first_centre)
             picked.append(frames[generator.random(len(frames)) < share])
     chosen = np.concatenate(picked)
-    chosen = chosen[generator.permutation(len(chosen))]
-    turn = Whitening.fit(chosen, int(whiten), generator) if whiten else None
-    chosen = turn(chosen) if turn else chosen
-    books = [MiniBatchKMeans(clusters, batch_size=10_000, n_init=3, random_state=seed, max_no_improvement=50)
-             .fit(part).cluster_centers_ for part in _parts(chosen, splits)]  # fmt: skip
+    return chosen[generator.permutation(len(chosen))]
 
-    labels: dict[str, np.ndarray] = {}
-    with progress(f"clusters of {options['features']}", len(cuts), 0) as advance:
-        for batch in in_order(cuts, 120.0):
-            for cut, item in zip(batch.cuts, features(batch.waves), strict=True):
-                frames = _at_50_hz(*item, first_centre)
-                parts = _parts(turn(frames) if turn else frames, splits)
-                columns = [_nearest(part, book) for book, part in zip(books, parts, strict=True)]
-                labels[cut.id] = np.stack(columns, axis=1).astype(np.uint16)
-            advance(len(labels), "")
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as kept:  # each access reads the array anew, so each is read once
+        ids, counts, flat = kept["ids"].tolist(), kept["counts"], kept["labels"]
+    return {id: flat[start:end] for id, start, end in zip(ids, *_spans(counts), strict=True)}
+
+
+def _write(file: Path, labels: Mapping[str, np.ndarray]) -> None:
     ids = sorted(labels)
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, ids=np.array(ids), counts=np.array([len(labels[id]) for id in ids]),
                  labels=np.concatenate([labels[id] for id in ids]))  # fmt: skip
-    return labels
+
+
+@dataclass
+class _Book:
+    """A code book: fitted to a sample, then naming the clusters of frames."""
+
+    clusters: int
+    splits: int
+    whiten: int | None
+    turn: Whitening | None = None
+    centres: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, codebook: Mapping[str, Any]) -> _Book:
+        whiten = codebook.get("whiten")
+        return cls(int(codebook["clusters"]), int(codebook.get("splits", 1)), int(whiten) if whiten else None)
+
+    def fit(self, frames: np.ndarray, seed: int) -> None:
+        """Fit to `[frames, dim]`, in random order."""
+        from sklearn.cluster import MiniBatchKMeans
+
+        if self.whiten:
+            self.turn = Whitening.fit(frames, self.whiten, np.random.default_rng(seed))
+            frames = self.turn(frames)
+        self.centres = [MiniBatchKMeans(self.clusters, batch_size=10_000, n_init=3, random_state=seed,
+                                        max_no_improvement=50).fit(part).cluster_centers_
+                        for part in _parts(frames, self.splits)]  # fmt: skip
+
+    def labels(self, frames: np.ndarray) -> np.ndarray:
+        """`[frames, dim]` -> `[frames, splits]` uint16."""
+        parts = _parts(self.turn(frames) if self.turn else frames, self.splits)
+        columns = [_nearest(part, centres) for centres, part in zip(self.centres, parts, strict=True)]
+        return np.stack(columns, axis=1).astype(np.uint16)
 
 
 @dataclass(frozen=True)

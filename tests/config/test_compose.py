@@ -20,7 +20,7 @@ def test_every_choice_composes(group):
 
 @pytest.mark.parametrize("experiment", group_names("experiment"))
 def test_every_experiment_composes(experiment):
-    needed = {"pretrain_nano": ["data.speech=/x", "data.teacher=/y"]}
+    needed = {"pretrain_nano": ["data.speech=/x", "data.teacher=/y", "data.voices=/z"]}
     compose("train", [f"experiment={experiment}", *needed.get(experiment, [])])
 
 

@@ -24,7 +24,7 @@ def cuts(librispeech):
 ], ids=lambda codebook: codebook["features"])  # fmt: skip
 def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
     """Words of this corpus are tones: frames of one tone share a cluster that other tones do not have."""
-    labels = make_targets(cuts, codebook, seed=0, cache=tmp_path)
+    labels = make_targets(cuts, [codebook], seed=0, cache=tmp_path)[0]
     assert labels.keys() == {cut.id for cut in cuts}
     votes: dict[str, list[int]] = {}
     for cut in cuts:
@@ -36,14 +36,14 @@ def test_clusters_follow_the_sounds(cuts, codebook, tmp_path):
             votes.setdefault(word, []).extend(int(x) for x in inside)
     purity = {word: np.bincount(v).max() / len(v) for word, v in votes.items()}
     assert np.mean(list(purity.values())) > 0.6
-    again = make_targets(cuts, codebook, seed=0, cache=tmp_path)
+    again = make_targets(cuts, [codebook], seed=0, cache=tmp_path)[0]
     assert all(np.array_equal(labels[id], again[id]) for id in labels)
     assert len(list(tmp_path.glob("*.npz"))) == 1
 
 
 def test_long_contexts_smooth_log_mels(cuts, tmp_path):
-    short = make_targets(cuts, {"features": "logmel", "clusters": 6}, 0, cache=tmp_path)
-    long = make_targets(cuts, {"features": "logmel", "context": 2.0, "clusters": 6}, 0, cache=tmp_path)
+    books = [{"features": "logmel", "clusters": 6}, {"features": "logmel", "context": 2.0, "clusters": 6}]
+    short, long = make_targets(cuts, books, 0, cache=tmp_path)
 
     def changes(labels):
         return sum(int((np.diff(row[:, 0].astype(int)) != 0).sum()) for row in labels.values())
@@ -53,7 +53,7 @@ def test_long_contexts_smooth_log_mels(cuts, tmp_path):
 
 def test_product_quantisation_clusters_the_parts_apart(cuts, tmp_path):
     """Each part's labels are those of its own dimensions: equal values there, equal labels, whatever the rest does."""
-    labels = make_targets(cuts, {"features": "logmel", "clusters": 4, "splits": 2}, 0, cache=tmp_path)
+    labels = make_targets(cuts, [{"features": "logmel", "clusters": 4, "splits": 2}], 0, cache=tmp_path)[0]
     rows = np.concatenate(list(labels.values()))
     assert rows.shape[1] == 2 and rows.max() == 3
     assert len({tuple(row) for row in rows}) > 4  # more combinations than one book of four could name
@@ -147,22 +147,30 @@ def test_whitened_parts_are_uncorrelated_and_keep_the_leading_components():
     assert np.abs(fit).max() < 1e-2  # a linear map away from those components, so nothing of them is lost
 
 
-def test_mistakes_are_explained(cuts, tmp_path):
-    with pytest.raises(UsageError, match="unknown code book features 'mfc'"):
-        make_targets(cuts, {"features": "mfc", "clusters": 3}, 0, cache=tmp_path)
-    with pytest.raises(UsageError, match=r"has no layers \[9\]"):
-        make_targets(
-            cuts,
-            {"features": "upstream", "upstream": "hubert_nano_random", "layers": [9], "clusters": 3},
-            0,
-            cache=tmp_path,
-        )
-    with pytest.raises(UsageError, match="unknown statistics"):
-        make_targets(
-            cuts, {"features": "logmel", "context": None, "statistics": ["mode"], "clusters": 3}, 0, cache=tmp_path
-        )
-    with pytest.raises(UsageError, match="layers"):
-        make_targets(cuts, {"features": "upstream", "upstream": "hubert_nano_random", "clusters": 3}, 0, cache=tmp_path)
+@pytest.mark.parametrize(("codebook", "said"), [
+    ({"features": "mfc"}, "unknown code book features 'mfc'"),
+    ({"features": "upstream", "upstream": "hubert_nano_random", "layers": [9]}, r"has no layers \[9\]"),
+    ({"features": "upstream", "upstream": "hubert_nano_random"}, "layers"),
+    ({"features": "logmel", "context": None, "statistics": ["mode"]}, "unknown statistics"),
+])  # fmt: skip
+def test_mistakes_are_explained(cuts, tmp_path, codebook, said):
+    with pytest.raises(UsageError, match=said):
+        make_targets(cuts, [{**codebook, "clusters": 3}], 0, cache=tmp_path)
+
+
+def test_books_of_the_same_features_share_a_pass_and_keep_their_labels(cuts, tmp_path, monkeypatch):
+    from speechft.tasks import targets
+
+    books = [{"features": "logmel", "clusters": 4}, {"features": "logmel", "clusters": 3, "splits": 2},
+             {"features": "mfcc", "clusters": 4}]  # fmt: skip
+    apart = [make_targets(cuts, [book], 0, cache=tmp_path / str(number))[0] for number, book in enumerate(books)]
+    calls = []
+    original = targets.featurizer
+    monkeypatch.setattr(targets, "featurizer", lambda options: calls.append(options["features"]) or original(options))
+    together = make_targets(cuts, books, 0, cache=tmp_path / "together")
+    assert sorted(calls) == ["logmel", "mfcc"]
+    for one, other in zip(apart, together, strict=True):
+        assert all(np.array_equal(one[id], other[id]) for id in one)
 
 
 def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path):
@@ -186,7 +194,7 @@ def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path)
         sums = {}
         for book, options in enumerate(books):
             features = {key: value for key, value in options.items() if key not in ("weight", "layer")}
-            labels = make_targets(cuts, features, 0, upstream.first_centre)
+            labels = make_targets(cuts, [features], 0, upstream.first_centre)[0]
             splits = options.get("splits", 1)
             for row, cut in enumerate(cuts):
                 weights = task.heads[book].weight.chunk(splits), task.heads[book].bias.chunk(splits)
