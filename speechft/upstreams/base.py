@@ -68,7 +68,7 @@ class Upstream(nn.Module, ABC):
 
     Attributes:
         dim: size of a hidden state.
-        num_layers: how many hidden states there are (transformer layers + 1).
+        num_layers: how many hidden states there are (transformer layers + 1; SEW's upsampled output is one more).
         hop: samples from one frame to the next (320 at 16 kHz: 50 frames a second).
         trainable: whether stage 1 can fine-tune it.
         first_centre: the middle of what the first frame hears, in seconds.
