@@ -38,6 +38,10 @@ class Sew(SpeechEncoder):
         self._squeeze = int(model.config.squeeze_factor)
         self._minimum = self._samples_for(self._squeeze)  # of fewer frames there is nothing left to encode
 
+    @property
+    def grid(self) -> int:
+        return self.hop * self._squeeze
+
     def project(self, features: Tensor) -> Tensor:
         hidden = self.model.layer_norm(features.transpose(1, 2))
         if self.model.project_features:
