@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class Chunked(Upstream):
         final = -(-(samples - self._samples) // self.grid) * self.grid
         starts = [*range(0, final, self._step), final]
         firsts = [0]
-        for before, start in zip(starts, starts[1:], strict=False):
+        for before, start in pairwise(starts):
             end = (before + self._usable) // self.hop
             firsts.append((end + start // self.hop + 1) // 2)
         lasts = [*firsts[1:], self._frames(samples)]

@@ -3,8 +3,6 @@
 import pytest
 import torch
 from small import save_upstream, speechft
-from test_decoar2 import native as decoar2_file  # noqa: F401  (a fixture)
-from test_whisper import folder as whisper_folder  # noqa: F401
 
 from speechft.config.locate import group_names, read_group
 from speechft.errors import UsageError
