@@ -97,6 +97,11 @@ class Upstream(nn.Module, ABC):
         """Samples by whose multiples a waveform may be cut at the left without moving its frames."""
         return self.hop
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The transformer's layers: what `torch.compile` is worth its while for."""
+        return ()
+
     @abstractmethod
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
         """Waveforms (1-D float, 16 kHz) to hidden states.

@@ -80,6 +80,10 @@ class Chunked(Upstream):
     def grid(self) -> int:
         return self.inner.grid
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return self.inner.layers
+
     def _frames(self, samples: int) -> int:
         return int(self.inner.frame_counts(torch.tensor([samples]))[0])
 

@@ -49,6 +49,10 @@ class SpeechEncoder(Upstream):
         self._leaky = identity.padding == "s3prl"
         self._group_norm = getattr(model.config, "feat_extract_norm", "layer") == "group" and not self._leaky
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.model.encoder.layers)
+
     def _samples_for(self, frames: int) -> int:
         samples = frames
         for kernel, stride in reversed(self._kernels):
