@@ -40,6 +40,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
         "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+        "initializer_range": 0.2,  # with HuBERT's 0.02 layers this narrow would hardly change their input
     },
 }  # fmt: skip
 _RATE = 16_000
@@ -109,7 +110,8 @@ def contenders(setting: Setting, folder: Path) -> tuple[dict[str, Forward], Any]
     native = convert(folder / "hf", folder / "hubert.pt", "s3prl")
     device = torch.device(setting.device)
     ours = load_upstream(folder / "hf").to(device)
-    plain = transformers.HubertModel.from_pretrained(folder / "hf").to(device).eval()
+    plain: Any = transformers.HubertModel.from_pretrained(folder / "hf").eval()
+    plain.to(device)
     with quiet(folder / "s3prl.log"):
         compat.install()
         import s3prl.hub
@@ -248,7 +250,7 @@ def table(record: dict[str, Any]) -> list[str]:
     lines = [f"HuBERT {record['size']} with random weights; {shape}; {where}{', compiled' * record['compile']}"]
     lines += [
         "",
-        "| | audio seconds a second | speechft is faster by | padded s | difference |",
+        "| | audio seconds a second | speechft by it | padded seconds | difference |",
         "|---|---|---|---|---|",
     ]
     for name, rate in rates.items():

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from speechft.bench.forward import Setting, batches, differences, measure, waveforms
+from speechft.bench.forward import Setting, batches, contenders, differences, measure, waveforms
 from speechft.errors import SpeechFTError
 
 TINY = ["--size", "tiny", "--waveforms", "5", "--seconds", "0.2", "0.6", "--batch", "2", "--repetitions", "2",
@@ -75,6 +75,17 @@ def test_our_batches_are_bucketed_and_no_larger():
         assert sorted(position for batch in plan for position in batch) == list(range(11))
         assert all(len(batch) * max(lengths[position] for position in batch) <= limit for batch in plan)
     assert [len(batch) for batch in plans["s3prl"]] == [4, 4, 3]
+
+
+def test_one_changed_weight_is_noticed(tmp_path):
+    setting = Setting(size="tiny", waveforms=1, seconds=(0.5, 0.5))
+    forwards, ours = contenders(setting, tmp_path)
+    (wave,) = waveforms(setting)
+    assert max(differences(forwards, wave).values()) < 1e-4
+    with torch.no_grad():
+        ours.model.encoder.layers[1].attention.k_proj.weight[0, 0] += 1.0
+    with pytest.raises(SpeechFTError, match="this comparison is void"):
+        differences(forwards, wave)
 
 
 def test_models_that_differ_are_not_compared():
