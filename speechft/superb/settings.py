@@ -51,7 +51,8 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Settings:
-    """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained."""
+    """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained; `numerics` is its
+    `precision` and `compile`."""
 
     tasks: tuple[str, ...]
     engine: str
