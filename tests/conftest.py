@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,35 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def upstream_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_upstream(tmp_path_factory.mktemp("upstream") / "tiny_hubert")
+
+
+@pytest.fixture(scope="session")
+def decoar2_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small DeCoAR 2.0 as s3prl saves it; its sizes are constants of s3prl's module, changed for as long."""
+    from native_models import DECOAR2, compat, save_decoar2
+
+    compat.install()
+    from s3prl.upstream.decoar2 import decoar2
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(decoar2, "args", {**decoar2.args, **DECOAR2})
+    yield save_decoar2(tmp_path_factory.mktemp("decoar2") / "decoar2.pt")
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small encoder with positions for 30 s, saved by transformers."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    path = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=64, vocab_size=100,
+                           pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)  # fmt: skip
+    WhisperEncoder(config).eval().save_pretrained(path)
+    WhisperFeatureExtractor().save_pretrained(path)
+    return path
 
 
 @pytest.fixture(scope="session")

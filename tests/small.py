@@ -21,6 +21,7 @@ def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", see
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
         "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
         "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+        "sew": (transformers.SEWConfig, transformers.SEWModel),
     }
     config_class, model_class = classes[family]
     settings = {
@@ -34,6 +35,8 @@ def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", see
         settings = {
             key: value for key, value in settings.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")
         }
+    if family == "sew":
+        del settings["num_feat_extract_layers"], settings["do_stable_layer_norm"]
     torch.manual_seed(seed)
     model = model_class(config_class(**{**settings, **options}))
     model.save_pretrained(folder)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.checkpoints.folder import Checkpoint, read_folder, write_folder
-from speechft.checkpoints.native import read_native, write_native
-from speechft.errors import UsageError
-from speechft.files import cache_dir, sha256_file
+from speechft.checkpoints.native import HUB_ENTRIES, READ_FROM_FOLDERS, read_native, write_native
+from speechft.console import say
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import cache_dir, read_json, sha256_file
+
+BESIDE = "s3prl.pt"
+"""A native file inside a Hugging Face folder of the same weights."""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -41,3 +45,42 @@ def convert(source: Path, out: Path, to: str) -> Path:
         raise UsageError(f"{out} exists already", "choose another name, or remove it first")
     checkpoint = read_checkpoint(source)
     return write_folder(out, checkpoint) if to == "hf" else write_native(out, checkpoint, str(source))
+
+
+def check_beside(family: str, to: str | None, source: str) -> None:
+    """Whether `add_beside` can do what is asked.
+
+    Raises:
+        UsageError: an unknown format, or a family that s3prl has no file for.
+    """
+    if to not in (None, "hf", "s3prl"):
+        raise UsageError(f"unknown format {to!r}", "known: hf, s3prl")
+    if to == "s3prl" and family not in HUB_ENTRIES:
+        raise UsageError(f"{source} has no s3prl format ({family})", f"known: {', '.join(HUB_ENTRIES)}")
+
+
+def add_beside(folder: Path, to: str | None, source: str) -> str | None:
+    """Write `s3prl.pt` into a Hugging Face folder.
+
+    Args:
+        folder: complete but for it.
+        to: `s3prl` writes it, `hf` does not; None does for families that s3prl cannot read from a folder.
+        source: whose weights, for messages.
+
+    Returns:
+        The entry of `s3prl.hub` that loads the file; None where there is no file.
+
+    Raises:
+        SpeechFTError: it was asked for and s3prl's class does not compute this configuration.
+    """
+    family = str(read_json(folder / "config.json").get("model_type"))
+    if to == "hf" or family not in HUB_ENTRIES or (to is None and family in READ_FROM_FOLDERS):
+        return None
+    try:
+        write_native(folder / BESIDE, read_folder(folder), source)
+    except SpeechFTError as error:
+        if to == "s3prl":
+            raise
+        say(f"no {BESIDE} is written: {error}")
+        return None
+    return HUB_ENTRIES[family]

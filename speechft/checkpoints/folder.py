@@ -16,7 +16,7 @@ from speechft.files import read_json, whole_folder
 
 WEIGHTS = "model.safetensors"
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
-_PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.")
+_PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 _HEADS = (
     "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
     "label_embs_concat",

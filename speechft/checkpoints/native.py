@@ -25,6 +25,18 @@ from speechft.checkpoints.unpickle import load_untrusted, plain
 from speechft.errors import SpeechFTError
 from speechft.files import whole_file
 
+HUB_ENTRIES = {
+    "hubert": "hubert_custom",
+    "wav2vec2": "wav2vec2_custom",
+    "wavlm": "wavlm_local",
+    "decoar2": "decoar2_custom",
+}
+"""Family -> the entry of `s3prl.hub` that loads its file."""
+
+READ_FROM_FOLDERS = ("hubert", "wav2vec2")
+"""What s3prl also reads from Hugging Face folders (`hf_hubert_custom`, `hf_wav2vec2_custom`). A WavLM folder these load
+too, but without its relative positions."""
+
 _WRAPPER = "w2v_encoder.w2v_model."  # fairseq's models fine-tuned by CTC hold the upstream under this name
 _MASK_EMBEDDING = "mask_emb"
 
@@ -108,9 +120,8 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
 def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
     """Write the file that plain `s3prl.hub` loads, whole.
 
-    With `hubert_custom`, `wav2vec2_custom`, `wavlm_local`, `decoar2_custom`, by family.
-    Without a pre-training head (a Hugging Face folder has none) s3prl's modules get one of zeros; no feature comes
-    from it.
+    The family's entry of `HUB_ENTRIES` loads it. Without a pre-training head (a Hugging Face folder has none) s3prl's
+    modules get one of zeros; no feature comes from it.
 
     Raises:
         SpeechFTError: a family without a native format, or a configuration that it does not cover.

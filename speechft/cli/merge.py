@@ -12,6 +12,7 @@ _EPILOG = """examples:
   speechft merge                                  the latest run, alpha 0.25
   speechft merge runs/NAME --alpha 0.1 0.25 0.5
   speechft merge --pretrained facebook/hubert-base-ls960 --finetuned mine/ --out merged/
+  speechft merge runs/NAME --to s3prl             with s3prl.pt in each folder, for plain s3prl.hub
 
 alpha is the weight of the fine-tuned side: 0 is the pre-trained model, 1 the fine-tuned one."""
 
@@ -25,6 +26,11 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--method", metavar="M", default="linear", help="default linear")
     parser.add_argument("--extrapolate", action="store_true", help="allow alpha outside [0, 1]")
     parser.add_argument("--out", metavar="DIR", help="where alpha-A/ folders go (default: the run's merged/)")
+    parser.add_argument(
+        "--to",
+        choices=("hf", "s3prl"),
+        help="hf: the folder alone; s3prl: with s3prl.pt (default where s3prl reads no folder: WavLM, DeCoAR 2.0)",
+    )
     arguments = parser.parse_intermixed_args(list(words))
     if bool(arguments.pretrained) != bool(arguments.finetuned) or (arguments.run and arguments.pretrained):
         raise UsageError("give a run, or both --pretrained and --finetuned", "see speechft merge --help")
@@ -41,10 +47,11 @@ def run(words: Sequence[str]) -> int:
             arguments.method,
             out or Path("merged"),
             arguments.extrapolate,
+            to=arguments.to,
         )
     else:
         found = find_run(arguments.run)
-        merged = merge_run(found, arguments.alpha, arguments.method, out, arguments.extrapolate)
+        merged = merge_run(found, arguments.alpha, arguments.method, out, arguments.extrapolate, arguments.to)
     value = [{"alpha": model.alpha, "folder": str(model.folder)} for model in merged]
     result(arguments.json, value, [str(model.folder) for model in merged])
     return 0

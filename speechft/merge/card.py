@@ -9,6 +9,8 @@ from typing import Any
 def merged_card(record: Mapping[str, Any]) -> str:
     """`README.md` of a merged folder, from its `merge.json`."""
     parents = "\n".join(f"| {p['role']} | `{p['path']}` | `{p['sha256']}` |" for p in record["parents"])
+    entry = record.get("s3prl_hub")
+    native = f'\nPlain s3prl loads `s3prl.pt`: `s3prl.hub.{entry}("s3prl.pt")`.\n' if entry else ""
     return f"""---
 library_name: transformers
 tags: [speech, speechft, merge]
@@ -26,4 +28,4 @@ The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weig
 
 Load it with `transformers.AutoModel.from_pretrained(folder)` or `speechft.load_upstream(folder)`. Input normalisation
 is in `preprocessor_config.json` (`do_normalize`).
-"""
+{native}"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 
-from speechft.checkpoints.convert import as_folder
-from speechft.checkpoints.folder import WEIGHTS, misfit
+from speechft.checkpoints.convert import add_beside, as_folder, check_beside
+from speechft.checkpoints.folder import HEAD, NATIVE, WEIGHTS, misfit
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
 from speechft.console import say
@@ -35,8 +36,8 @@ class Merged:
 
 
 def merge_run(run: Run, alphas: Sequence[float] = (0.25,), method: str = "linear", out: Path | None = None,
-              extrapolate: bool = False) -> list[Merged]:  # fmt: skip
-    """Merge a run's result with the upstream it started from.
+              extrapolate: bool = False, to: str | None = None) -> list[Merged]:  # fmt: skip
+    """Merge a run's result with the upstream it started from; the arguments are those of `merge`.
 
     Raises:
         SpeechFTError: the run is not finished, or its upstream has changed since.
@@ -49,7 +50,9 @@ def merge_run(run: Run, alphas: Sequence[float] = (0.25,), method: str = "linear
             f"{run.folder} was trained from fresh weights", "there is no pre-trained model to merge with"
         )
     pretrained = locate(str(record["source"]))
-    return merge(pretrained, [run.finetuned], alphas, method, out or run.merged, extrapolate, str(record["sha256"]))
+    return merge(
+        pretrained, [run.finetuned], alphas, method, out or run.merged, extrapolate, str(record["sha256"]), to
+    )  # fmt: skip
 
 
 def merge(
@@ -60,6 +63,7 @@ def merge(
     out: str | Path = "merged",
     extrapolate: bool = False,
     pretrained_sha256: str | None = None,
+    to: str | None = None,
 ) -> list[Merged]:
     """Interpolate fine-tuned upstreams with the pre-trained one they share.
 
@@ -71,12 +75,14 @@ def merge(
         out: where the merged folders go; old ones are replaced whole.
         extrapolate: allow α outside [0, 1].
         pretrained_sha256: refuse another θ0 than this one.
+        to: `s3prl` puts `s3prl.pt`, which plain `s3prl.hub` loads, into every merged folder; `hf` does not; None does
+            for families that s3prl cannot read from a folder (WavLM, DeCoAR 2.0).
 
     Returns:
         A folder per α, reloaded and run once before it got its name.
 
     Raises:
-        UsageError: unknown method, α out of range.
+        UsageError: unknown method, α out of range, a family that s3prl has no format for.
         SpeechFTError: parents that do not fit together, or an update that is zero.
     """
     chosen = method_named(method)
@@ -85,6 +91,7 @@ def merge(
         raise UsageError("there is nothing to merge", "give at least one --finetuned")
     base = FolderReader(as_folder(locate(str(pretrained))))
     tuned = [FolderReader(as_folder(locate(str(path)))) for path in finetuned]
+    check_beside(str(base.config.get("model_type")), to, str(pretrained))
     _check_parents(base, tuned)
     base_hash = streamed_sha256(base.names(), base.read)
     if pretrained_sha256 is not None and base_hash != pretrained_sha256:
@@ -103,11 +110,11 @@ def merge(
             "the fine-tuned weights equal the pre-trained ones: there is no update to merge",
             "was the upstream frozen throughout, or the same folder given twice?",
         )
-    return _write(base, tuned, alphas, chosen, Path(out).expanduser().resolve(), parents, update)
+    return _write(base, tuned, alphas, chosen, Path(out).expanduser().resolve(), parents, update, to)
 
 
 def _write(base: FolderReader, tuned: list[FolderReader], alphas: list[float], method: Method, out: Path,
-           parents: list[dict[str, str]], update: dict[str, Any]) -> list[Merged]:  # fmt: skip
+           parents: list[dict[str, str]], update: dict[str, Any], to: str | None) -> list[Merged]:  # fmt: skip
     infos = {}
     for name in base.names():
         info = base.info(name)
@@ -130,26 +137,30 @@ def _write(base: FolderReader, tuned: list[FolderReader], alphas: list[float], m
                     writer.write(name, merged.to(info.dtype))
         for alpha, temporary in zip(alphas, temporaries, strict=True):
             # The fine-tuned side says how its input was normalised; the hub's file of a base model says otherwise.
-            _texts(temporary, base, tuned[0].preprocessor, alpha, method, parents, update)
+            folder_with_config(temporary, base.config, tuned[0].preprocessor)
+            for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
+                if (base.folder / name).is_file():
+                    shutil.copyfile(base.folder / name, temporary / name)
+            entry = add_beside(temporary, to, f"the merged model (alpha {alpha:g})")
+            _texts(temporary, alpha, method, parents, update, entry)
             _run_once(temporary)
     return [Merged(alpha, target) for alpha, target in zip(alphas, targets, strict=True)]
 
 
 def _texts(
     folder: Path,
-    base: FolderReader,
-    preprocessor: dict[str, Any],
     alpha: float,
     method: Method,
     parents: list[dict[str, str]],
     update: dict[str, Any],
+    hub_entry: str | None,
 ) -> None:
-    reader = FolderReader(folder_with_config(folder, base.config, preprocessor))
+    reader = FolderReader(folder)
     record = {
         "method": method.name, "formula": method.formula, "paper": method.paper, "alpha": alpha,
         "alpha_means": "the weight of the fine-tuned side: 0 is the pre-trained model, 1 the fine-tuned one",
         "parents": parents, "update": update, "sha256": streamed_sha256(reader.names(), reader.read),
-        "versions": versions(),
+        "s3prl_hub": hub_entry, "versions": versions(),
     }  # fmt: skip
     (folder / "merge.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(merged_card(record), encoding="utf-8")

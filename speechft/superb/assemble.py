@@ -24,6 +24,7 @@ from speechft.superb.reference import namespace
 from speechft.superb.store import FeatureStore, Key, Layout, check_budget
 from speechft.superb.tasks.base import SPLITS, Split, Task
 from speechft.upstreams.base import Upstream
+from speechft.upstreams.numerics import FLOAT32, Numerics
 
 Bar = Callable[[str], Callable[[int, int], None]]
 """Label -> a function called with how much is done and how much there is."""
@@ -59,14 +60,15 @@ def build_modules(
 
 
 def plan_splits(
-    task: Task, expert: Any, upstream: Upstream, settings: Mapping[str, Any], data: Mapping[str, Any], dtype: str
-) -> dict[str, tuple[Split, Key, Layout]]:
+    task: Task, expert: Any, upstream: Upstream, settings: Mapping[str, Any], data: Mapping[str, Any], dtype: str,
+    numerics: Numerics = FLOAT32,
+) -> dict[str, tuple[Split, Key, Layout]]:  # fmt: skip
     """Items, store key and size of each split."""
     plans = {}
     for name in SPLITS:
         split = task.split(expert, name, int(settings["crops"]))
         identity = data_identity(task, split, settings, data)
-        plans[name] = (split, *plan(task, split, upstream, identity, dtype))
+        plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))
     return plans
 
 
@@ -85,6 +87,7 @@ def assemble(
     budget_gb: float,
     bar: Bar = no_bar,
     say: Callable[[str], None] = lambda text: None,
+    numerics: Numerics = FLOAT32,
 ) -> FastRun:
     """Everything up to the first step: modules, items, features. The random generators end as after `Runner.__init__`.
 
@@ -94,7 +97,7 @@ def assemble(
     config = task.config(settings, data, expdir)
     featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
     after_init = saved.random_state()
-    plans = plan_splits(task, expert, upstream, settings, data, frames_dtype)
+    plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
     sets = {key.digest: (key, layout) for _, key, layout in plans.values()}.values()
     total = sum(layout.total_bytes(key) for key, layout in sets)
     missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
@@ -103,7 +106,7 @@ def assemble(
     for name, (split, key, layout) in plans.items():
         features = extract(
             task, expert, split, upstream, store, key, layout, device, batch_seconds,
-            bar(f"{task.name} features {name}"), say,
+            bar(f"{task.name} features {name}"), say, numerics,
         )  # fmt: skip
         splits[name] = FeatureSplit(task, expert, split, features, device)
     saved.set_random_state(after_init)

@@ -88,6 +88,8 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "task": task.name,
         "upstream": upstream.identity.as_dict(),
         "engine": settings.engine,
+        "precision": settings.numerics.precision,
+        "compile": settings.numerics.compile,
         "metrics": {key: value for key, value in outcome.metrics.items() if key != "loss"},
         "metric": task.metric,
         "higher_better": task.higher_better,
@@ -181,6 +183,7 @@ def _fast(
         budget_gb=settings.budget_gb,
         bar=progress.bar,
         say=progress.say,
+        numerics=settings.numerics,
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
     return run.run(), run.data

@@ -15,6 +15,7 @@ from speechft.files import sha256_json
 from speechft.superb.store import Features, FeatureStore, Key, Layout
 from speechft.superb.tasks.base import Item, Split, Task
 from speechft.upstreams.base import Upstream
+from speechft.upstreams.numerics import FLOAT32, Numerics
 
 
 def data_identity(task: Task, split: Split, settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -40,10 +41,12 @@ def _relative(path: Path, root: Path) -> str:
         return path.as_posix()
 
 
-def plan(task: Task, split: Split, upstream: Upstream, data_hash: str, frames_dtype: str) -> tuple[Key, Layout]:
+def plan(
+    task: Task, split: Split, upstream: Upstream, data_hash: str, frames_dtype: str, numerics: Numerics = FLOAT32
+) -> tuple[Key, Layout]:
     """Under which key a split is stored, and how large it will be."""
     pooled = task.kind == "pooled"
-    key = Key(upstream.identity.key, data_hash, task.kind, "float32" if pooled else frames_dtype)
+    key = Key(upstream.identity.key + numerics.key, data_hash, task.kind, "float32" if pooled else frames_dtype)
     samples = torch.tensor([item.samples for item in split.items], dtype=torch.int64)
     rows = [1] * len(split.items) if pooled else upstream.frame_counts(samples).tolist()
     return key, Layout(rows, upstream.num_layers, upstream.dim)
@@ -70,19 +73,22 @@ def batches_by_seconds(lengths: Sequence[int], seconds: float) -> list[list[int]
 
 
 def encode(
-    upstream: Upstream, waves: Sequence[np.ndarray], kind: str, device: torch.device, batch_seconds: float
-) -> list[np.ndarray]:
+    upstream: Upstream, waves: Sequence[np.ndarray], kind: str, device: torch.device, batch_seconds: float,
+    numerics: Numerics = FLOAT32,
+) -> list[np.ndarray]:  # fmt: skip
     """Hidden states of waveforms, valid frames only.
 
     Args:
         waves: `[samples]` float32, 16 kHz.
         kind: `pooled` gives `[1, layers, dim]` (mean over time), `frames` `[frames, layers, dim]`; float32.
         batch_seconds: seconds of padded audio in one batch.
+        numerics: precision of the upstream; means are taken in float32.
     """
     results: list[np.ndarray] = [np.empty(0)] * len(waves)
     with torch.inference_mode():
         for batch in batches_by_seconds([len(wave) for wave in waves], batch_seconds):
-            hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
+            with numerics.autocast(device):
+                hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
             frames = hidden.frames.tolist()
             for row, position in enumerate(batch):
                 states = torch.stack([state[row, : frames[row]] for state in hidden.states], dim=1)
@@ -102,6 +108,7 @@ def extract(
     batch_seconds: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
+    numerics: Numerics = FLOAT32,
 ) -> Features:
     """Features of a split, from the store or computed into it.
 
@@ -117,11 +124,12 @@ def extract(
         for number in numbers:
             waves.append(_read(task, expert, split.name, split.items[number]))
             if sum(len(wave) for wave in waves) >= size:
-                arrays += encode(upstream, waves, key.kind, device, batch_seconds)
+                arrays += encode(upstream, waves, key.kind, device, batch_seconds, numerics)
                 waves = []
-        return arrays + encode(upstream, waves, key.kind, device, batch_seconds)
+        return arrays + encode(upstream, waves, key.kind, device, batch_seconds, numerics)
 
-    return store.open(key, layout, compute, progress, say)
+    with numerics.compiled(upstream):
+        return store.open(key, layout, compute, progress, say)
 
 
 def _read(task: Task, expert: Any, split: str, item: Item) -> np.ndarray:

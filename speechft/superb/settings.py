@@ -9,6 +9,7 @@ from typing import Any
 
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
+from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
 _WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")  # on the result
@@ -50,7 +51,8 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Settings:
-    """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained."""
+    """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained; `numerics` is its
+    `precision` and `compile`."""
 
     tasks: tuple[str, ...]
     engine: str
@@ -61,6 +63,7 @@ class Settings:
     budget_gb: float
     frames_dtype: str
     batch_seconds: float
+    numerics: Numerics
     data: Mapping[str, Any]
     superb: Mapping[str, Mapping[str, Any]]
 
@@ -88,6 +91,9 @@ class Settings:
         for key in ("budget_gb", "batch_seconds"):
             if not float(cfg[key]) > 0:
                 raise UsageError(f"{key}={cfg[key]} is not above 0", "give a positive number")
+        numerics = Numerics.read(cfg["precision"], cfg["compile"])
+        if engine == "s3prl" and numerics != FLOAT32:
+            raise UsageError("precision and compile are for --engine fast", "s3prl's own loop computes in float32")
         if not cfg.get("out"):
             raise UsageError("no output folder", "give one with --out DIR")
         superb = {task: dict(cfg["superb"][task]) for task in tasks}
@@ -105,6 +111,7 @@ class Settings:
             budget_gb=float(cfg["budget_gb"]),
             frames_dtype=dtype,
             batch_seconds=float(cfg["batch_seconds"]),
+            numerics=numerics,
             data=_filled(cfg.get("data") or {}),
             superb=superb,
         )
@@ -119,7 +126,9 @@ class Settings:
         recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
         dtype = self.frames_dtype if self.engine == "fast" and task.kind == "frames" else None
-        return sha256_json([upstream_key, task.name, self.engine, self.seed, recipe, splits, stats, dtype])
+        return sha256_json(
+            [upstream_key + self.numerics.key, task.name, self.engine, self.seed, recipe, splits, stats, dtype]
+        )
 
 
 def resolve_device(device: str) -> str:

@@ -36,7 +36,7 @@ class Key:
     """What features depend on.
 
     Attributes:
-        upstream: `Identity.key`: family, input normalisation, hash of the weights.
+        upstream: `Identity.key`: family, input normalisation, hash of the weights; and `Numerics.key`.
         data: hash of the items: names, sizes, times, crops, draws.
         kind: `pooled` (one row per item: the mean over its frames) or `frames` (a row per frame).
         dtype: `float32` or `float16`.

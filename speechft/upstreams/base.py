@@ -44,6 +44,8 @@ class Identity:
         normalize: whether each waveform is scaled to zero mean and unit variance first.
         sha256: hash of all weights (names, shapes, types and bytes).
         padding: `own`, or `s3prl` where padded batches are computed as s3prl does.
+        chunk_seconds: longer recordings are heard in pieces of so many seconds (`chunked.py`); None for never.
+        chunk_overlap: seconds that neighbouring pieces share.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Identity:
     normalize: bool
     sha256: str
     padding: str = "own"
+    chunk_seconds: float | None = None
+    chunk_overlap: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,7 +64,8 @@ class Identity:
     def key(self) -> str:
         """What features depend on: the name and the source do not matter."""
         padding = "" if self.padding == "own" else f"-{self.padding}"
-        return f"{self.family}-{'norm' if self.normalize else 'raw'}{padding}-{self.sha256}"
+        chunks = "" if self.chunk_seconds is None else f"-chunks{self.chunk_seconds:g}+{self.chunk_overlap:g}"
+        return f"{self.family}-{'norm' if self.normalize else 'raw'}{padding}{chunks}-{self.sha256}"
 
 
 class Upstream(nn.Module, ABC):
@@ -68,7 +73,7 @@ class Upstream(nn.Module, ABC):
 
     Attributes:
         dim: size of a hidden state.
-        num_layers: how many hidden states there are (transformer layers + 1).
+        num_layers: how many hidden states there are (transformer layers + 1; SEW's upsampled output is one more).
         hop: samples from one frame to the next (320 at 16 kHz: 50 frames a second).
         trainable: whether stage 1 can fine-tune it.
         first_centre: the middle of what the first frame hears, in seconds.
@@ -87,11 +92,22 @@ class Upstream(nn.Module, ABC):
         """Frames a second."""
         return 16_000 / self.hop
 
+    @property
+    def grid(self) -> int:
+        """Samples by whose multiples a waveform may be cut at the left without moving its frames."""
+        return self.hop
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The transformer's layers: what `torch.compile` is worth its while for."""
+        return ()
+
     @abstractmethod
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
         """Waveforms (1-D float, 16 kHz) to hidden states.
 
-        A waveform's states do not depend on what else is in the batch, to float32 tolerance.
+        A waveform's states do not depend on what else is in the batch, to float32 tolerance. One too short for a frame,
+        even an empty one, counts as followed by zeros, and gives a frame.
         """
 
     @abstractmethod
@@ -111,6 +127,12 @@ class Upstream(nn.Module, ABC):
         """Frames for waveforms of so many samples: `[batch]` int64 -> `[batch]` int64."""
 
 
+def scaled(wave: Tensor) -> Tensor:
+    """A waveform `[samples]` at zero mean and unit variance, float32; an empty one stays empty."""
+    wave = wave.to(torch.float32)
+    return nn.functional.layer_norm(wave, wave.shape) if wave.numel() else wave
+
+
 def pad_waveforms(waveforms: Sequence[Tensor], minimum: int, normalize: bool) -> tuple[Tensor, Tensor]:
     """Stack waveforms of different lengths.
 
@@ -125,7 +147,7 @@ def pad_waveforms(waveforms: Sequence[Tensor], minimum: int, normalize: bool) ->
     device = waveforms[0].device
     waves = [wave.to(torch.float32) for wave in waveforms]
     if normalize:
-        waves = [nn.functional.layer_norm(wave, wave.shape) for wave in waves]
+        waves = [scaled(wave) for wave in waves]
     waves = [nn.functional.pad(wave, (0, max(0, minimum - wave.numel()))) for wave in waves]
     lengths = torch.tensor([wave.numel() for wave in waves], device=device)
     return nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths

@@ -53,6 +53,10 @@ class Decoar2(Upstream):
         self.num_layers = len(model.encoder.layers) + 1
         self.hop = 2 * _HOP
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.model.encoder.layers)
+
     def frame_counts(self, samples: Tensor) -> Tensor:
         return (samples.clamp(min=_MINIMUM) - _WINDOW) // (2 * _HOP) + 1
 

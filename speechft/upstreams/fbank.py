@@ -51,8 +51,9 @@ class Fbank(Upstream):
         frames = self.frame_counts(lengths)
         windows = waves.unfold(-1, _WINDOW, _HOP) * self.window  # [batch, frames, window]
         power = torch.fft.rfft(windows, n=512).abs().square()
-        features = torch.log(power @ self.mel + 1e-6)
-        states = [self._one(item[:count]) for item, count in zip(features, frames.tolist(), strict=True)]
+        with torch.autocast(power.device.type, enabled=False):
+            features = torch.log(power @ self.mel + 1e-6)
+            states = [self._one(item[:count]) for item, count in zip(features, frames.tolist(), strict=True)]
         return Hidden([nn.utils.rnn.pad_sequence(states, batch_first=True)], frames)
 
     def _one(self, log_mels: Tensor) -> Tensor:

@@ -13,7 +13,12 @@ from speechft.upstreams.base import Upstream
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None = None) -> Upstream:
+def load_upstream(
+    source: str | Path | Mapping[str, Any],
+    normalize: bool | None = None,
+    chunk_seconds: float | None = None,
+    chunk_overlap: float | None = None,
+) -> Upstream:
     """Load an upstream, ready for inference (`eval()`, on the CPU).
 
     Args:
@@ -21,9 +26,10 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
             (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), or one file of
             `configs/upstream/` as a mapping.
         normalize: overrides the checkpoint's input normalisation.
+        chunk_seconds, chunk_overlap: longer recordings in pieces of so many seconds that share so many (`Chunked`).
 
     Raises:
-        UsageError: neither a known name nor a folder.
+        UsageError: neither a known name nor a folder; impossible settings.
         SpeechFTError: a damaged or foreign checkpoint, or one that cannot be fetched.
     """
     if isinstance(source, Mapping):
@@ -32,6 +38,17 @@ def load_upstream(source: str | Path | Mapping[str, Any], normalize: bool | None
         settings = read_group("upstream", str(source))
     else:
         settings = {"name": str(source), "source": str(source)}
+    upstream = _build(settings, normalize)
+    seconds = settings.get("chunk_seconds") if chunk_seconds is None else chunk_seconds
+    if seconds is None:
+        return upstream
+    from speechft.upstreams.chunked import OVERLAP, Chunked
+
+    overlap = settings.get("chunk_overlap", OVERLAP) if chunk_overlap is None else chunk_overlap
+    return Chunked(upstream, float(seconds), float(overlap)).eval()
+
+
+def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
     name, where = str(settings["name"]), str(settings.get("source", settings["name"]))
     if settings.get("family") == "fbank":
         from speechft.upstreams.fbank import Fbank

@@ -1,4 +1,4 @@
-"""HuBERT, wav2vec 2.0, WavLM, UniSpeech-SAT, data2vec: a CNN over the waveform, a projection, a transformer."""
+"""HuBERT, wav2vec 2.0, WavLM, UniSpeech-SAT, data2vec, SEW: a CNN over the waveform, a projection, a transformer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
 
-FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio")
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
 
 
 class SpeechEncoder(Upstream):
@@ -44,13 +44,17 @@ class SpeechEncoder(Upstream):
         strides = list(model.config.conv_stride)
         self._kernels = list(zip(model.config.conv_kernel, strides, strict=True))
         self.hop = int(torch.tensor(strides).prod())
-        self._minimum = self._samples_for_one_frame()
+        self._minimum = self._samples_for(1)
         self.first_centre = self._minimum / 32_000
         self._leaky = identity.padding == "s3prl"
         self._group_norm = getattr(model.config, "feat_extract_norm", "layer") == "group" and not self._leaky
 
-    def _samples_for_one_frame(self) -> int:
-        samples = 1
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.model.encoder.layers)
+
+    def _samples_for(self, frames: int) -> int:
+        samples = frames
         for kernel, stride in reversed(self._kernels):
             samples = (samples - 1) * stride + kernel
         return samples
@@ -111,13 +115,17 @@ class SpeechEncoder(Upstream):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         model = self.model
-        parts = {
-            "cnn": list(model.feature_extractor.parameters()),
-            "projection": list(model.feature_projection.parameters()),
-            **encoder_parts(model.encoder),
-        }
+        return self._with_the_rest(
+            {
+                "cnn": list(model.feature_extractor.parameters()),
+                "projection": list(model.feature_projection.parameters()),
+                **encoder_parts(model.encoder),
+            }
+        )
+
+    def _with_the_rest(self, parts: dict[str, list[nn.Parameter]]) -> dict[str, list[nn.Parameter]]:
         named = {id(parameter) for group in parts.values() for parameter in group}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in named]
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in named]
         if rest:
             parts["mask_embedding"] = rest
         return parts
@@ -212,6 +220,7 @@ def build(
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
         "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
         "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+        "sew": (transformers.SEWConfig, transformers.SEWModel),
     }
     if family not in classes:
         raise SpeechFTError(
@@ -240,6 +249,10 @@ def build(
         **checkpoint.preprocessor, "do_normalize": normalize,
     }  # fmt: skip
     identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()), padding)
+    if family == "sew":
+        from speechft.upstreams.sew import Sew
+
+        return Sew(model, checkpoint.config, preprocessor, identity).eval()
     return SpeechEncoder(model, checkpoint.config, preprocessor, identity).eval()
 
 

@@ -54,6 +54,10 @@ class WhisperEncoder(Upstream):
         self.register_buffer("mel", torch.from_numpy(filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.model.layers)
+
     def frame_counts(self, samples: Tensor) -> Tensor:
         """Frames of the pieces together; under one hop of 20 ms there is still one."""
         whole, rest = samples // self._longest, samples % self._longest
@@ -64,9 +68,10 @@ class WhisperEncoder(Upstream):
         """One waveform `[samples]` to `[bins, samples // 160]`, scaled as Whisper's feature extractor does."""
         if wave.numel() < self.hop:
             wave = functional.pad(wave, (0, self.hop - wave.numel()))
-        spectrum = torch.stft(wave.float(), _WINDOW, _HOP, window=self.window, return_complex=True)
-        power = spectrum[:, : wave.numel() // _HOP].abs().square()
-        mels = (self.mel.T @ power).clamp(min=1e-10).log10()
+        with torch.autocast(wave.device.type, enabled=False):
+            spectrum = torch.stft(wave.float(), _WINDOW, _HOP, window=self.window, return_complex=True)
+            power = spectrum[:, : wave.numel() // _HOP].abs().square()
+            mels = (self.mel.T @ power).clamp(min=1e-10).log10()
         return (torch.maximum(mels, mels.max() - _DYNAMIC_RANGE) + 4.0) / 4.0
 
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:

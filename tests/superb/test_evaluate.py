@@ -164,6 +164,18 @@ def test_half_precision_frames(configuration, upstream):
     assert half["loss"] == pytest.approx(full["loss"], abs=2e-2) and half["loss"] != full["loss"]
 
 
+def test_reduced_precision_is_another_result_of_other_features(configuration, upstream_folder, tmp_path):
+    cfg = configuration(tasks="sid")
+    full = evaluate([upstream_folder], cfg=cfg, progress=Listener())[0]
+    half = evaluate([upstream_folder], cfg={**cfg, "precision": "bf16"}, progress=Listener())[0]
+    assert (full["precision"], half["precision"]) == ("no", "bf16") and full["compile"] is False
+    assert half["loss"] == pytest.approx(full["loss"], abs=5e-2) and half["loss"] != full["loss"]
+    keys = [read_json(path)["upstream"] for path in (tmp_path / "store" / "pooled").glob("*/key.json")]
+    assert sorted(key.endswith("-bf16") for key in keys) == [False] * 3 + [True] * 3
+    with pytest.raises(UsageError, match="precision and compile are for --engine fast"):
+        evaluate([upstream_folder], engine="s3prl", cfg={**cfg, "precision": "bf16"}, progress=Listener())
+
+
 def test_wrong_use(configuration, upstream):
     with pytest.raises(UsageError, match="unknown SUPERB task asv"):
         evaluate([upstream], ["asv"], cfg=configuration())

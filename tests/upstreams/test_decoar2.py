@@ -7,27 +7,7 @@ from small import speechft
 from speechft.checkpoints.convert import convert
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge
-from speechft.superb import compat
 from speechft.upstreams.load import load_upstream
-
-SMALL = {"encoder_embed_dim": 128, "encoder_layers": 2, "encoder_ffn_embed_dim": 96, "encoder_attention_heads": 2,
-         "conv_pos": 16, "conv_pos_groups": 4}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory):
-    """What s3prl's own module saves, at a small size, with a weight of the pre-training that s3prl ignores."""
-    compat.install()
-    from s3prl.upstream.decoar2 import decoar2
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(decoar2, "args", {**decoar2.args, **SMALL})
-    torch.manual_seed(0)
-    state = decoar2.Decoar2().state_dict()
-    file = tmp_path_factory.mktemp("decoar2") / "decoar2.pt"
-    torch.save({"model": {**state, "quantizer.vars": torch.ones(3)}}, file)
-    yield file
-    patch.undo()
 
 
 def hub(file):
@@ -41,8 +21,8 @@ def waves(*lengths):
     return [0.3 * torch.randn(length, generator=generator) for length in lengths]
 
 
-def test_features_equal_s3prls_module_alone_and_in_batches(native):
-    ours, theirs = load_upstream(native), hub(native)
+def test_features_equal_s3prls_module_alone_and_in_batches(decoar2_file):
+    ours, theirs = load_upstream(decoar2_file), hub(decoar2_file)
     for batch in (waves(9000), waves(16000, 8650, 7999), waves(4100, 4000)):
         with torch.inference_mode():
             mine, reference = ours(batch), theirs(batch)["hidden_states"]
@@ -53,8 +33,8 @@ def test_features_equal_s3prls_module_alone_and_in_batches(native):
         assert mine.frames.tolist() == ours.frame_counts(torch.tensor([len(wave) for wave in batch])).tolist()
 
 
-def test_a_waveform_gives_the_same_alone_and_in_a_batch(native):
-    ours, batch = load_upstream(native), waves(8000, 700, 5123, 1)
+def test_a_waveform_gives_the_same_alone_and_in_a_batch(decoar2_file):
+    ours, batch = load_upstream(decoar2_file), waves(8000, 700, 5123, 1)
     with torch.inference_mode():
         together = ours(batch)
         for row, wave in enumerate(batch):
@@ -65,20 +45,20 @@ def test_a_waveform_gives_the_same_alone_and_in_a_batch(native):
                 assert torch.allclose(a[0], b[row, :frames], atol=1e-4)
 
 
-def test_round_trip_and_merge(native, tmp_path):
-    folder = convert(native, tmp_path / "hf", "hf")
+def test_round_trip_and_merge(decoar2_file, tmp_path):
+    folder = convert(decoar2_file, tmp_path / "hf", "hf")
     back = convert(folder, tmp_path / "back.pt", "s3prl")
-    first, second = (torch.load(path, weights_only=True)["model"] for path in (native, back))
+    first, second = (torch.load(path, weights_only=True)["model"] for path in (decoar2_file, back))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     ours = load_upstream(folder)
-    assert ours.identity.sha256 == load_upstream(native).identity.sha256
+    assert ours.identity.sha256 == load_upstream(decoar2_file).identity.sha256
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.add_(0.1)
     from speechft.checkpoints.folder import write_folder
 
     write_folder(tmp_path / "tuned", ours.checkpoint())
-    (merged,) = merge(native, [tmp_path / "tuned"], [0.5], out=tmp_path / "merged")
+    (merged,) = merge(decoar2_file, [tmp_path / "tuned"], [0.5], out=tmp_path / "merged")
     written = convert(merged.folder, tmp_path / "merged.pt", "s3prl")
     wave = waves(9000)
     with torch.inference_mode():
@@ -86,18 +66,18 @@ def test_round_trip_and_merge(native, tmp_path):
     assert torch.allclose(a, b, atol=1e-4)
 
 
-def test_stage_1_trains_it(native, tmp_path, train_words):
+def test_stage_1_trains_it(decoar2_file, tmp_path, train_words):
     words = [word for word in train_words if not word.startswith("upstream")]
-    done = speechft("train", "--out", tmp_path / "run", "upstream=decoar2", f"upstream.source={native}", *words)
+    done = speechft("train", "--out", tmp_path / "run", "upstream=decoar2", f"upstream.source={decoar2_file}", *words)
     assert done.returncode == 0, done.stderr
-    before, after = load_upstream(native), load_upstream(tmp_path / "run" / "finetuned")
+    before, after = load_upstream(decoar2_file), load_upstream(tmp_path / "run" / "finetuned")
     assert after.identity.family == "decoar2" and after.identity.sha256 != before.identity.sha256
 
 
-def test_mistakes_are_explained(native, tmp_path):
+def test_mistakes_are_explained(decoar2_file, tmp_path):
     with pytest.raises(UsageError, match="takes waveforms as they are"):
-        load_upstream(native, normalize=True)
-    state = torch.load(native, weights_only=True)["model"]
+        load_upstream(decoar2_file, normalize=True)
+    state = torch.load(decoar2_file, weights_only=True)["model"]
     del state["encoder.layers.1.fc2.bias"]
     torch.save({"model": state}, tmp_path / "cut.pt")
     with pytest.raises(SpeechFTError, match=r"1 missing \(encoder.layers.1"):

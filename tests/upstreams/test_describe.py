@@ -32,3 +32,8 @@ def test_models_with_layer_norm_hardly_feel_padding(tmp_path):
 def test_what_has_no_such_conventions(tmp_path):
     found = describe("fbank")
     assert found["changes"] == {} and found["dim"] == 240 and len(lines(found)) == 3
+
+
+def test_sew_has_no_padding_of_s3prls(tmp_path):
+    found = describe(str(save_upstream(tmp_path / "m", "sew")))
+    assert list(found["changes"]) == ["normalize switched"] and "upsample" in found["parts"]

@@ -4,39 +4,29 @@ import json
 
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperFeatureExtractor
+from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.load import load_upstream
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A very small encoder with positions for 30 s, saved by transformers."""
-    path = tmp_path_factory.mktemp("whisper")
-    torch.manual_seed(0)
-    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=64, vocab_size=100,
-                           pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)  # fmt: skip
-    WhisperEncoder(config).eval().save_pretrained(path)
-    WhisperFeatureExtractor().save_pretrained(path)
-    return path
-
-
-def test_thirty_seconds_equal_transformers(folder):
+def test_thirty_seconds_equal_transformers(whisper_folder):
     torch.manual_seed(1)
     wave = 0.1 * torch.randn(480_000)
-    theirs = WhisperEncoder.from_pretrained(folder).eval()
-    mels = WhisperFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=16_000, return_tensors="pt")
+    theirs = WhisperEncoder.from_pretrained(whisper_folder).eval()
+    mels = WhisperFeatureExtractor.from_pretrained(whisper_folder)(
+        wave.numpy(), sampling_rate=16_000, return_tensors="pt"
+    )
     with torch.no_grad():
         expected = theirs(mels.input_features, output_hidden_states=True)
-        hidden = load_upstream(folder)([wave])
+        hidden = load_upstream(whisper_folder)([wave])
     assert hidden.frames.tolist() == [1500] and len(hidden.states) == 3
     assert torch.allclose(hidden.last, expected.last_hidden_state, atol=2e-4)
 
 
-def test_alone_and_in_a_batch(folder):
-    upstream = load_upstream(folder)
+def test_alone_and_in_a_batch(whisper_folder):
+    upstream = load_upstream(whisper_folder)
     torch.manual_seed(0)
     waves = [torch.randn(samples) for samples in (16_000, 9_999, 161, 30)]
     with torch.no_grad():
@@ -49,8 +39,8 @@ def test_alone_and_in_a_batch(folder):
                 assert torch.allclose(mine[0], theirs[row, :count], atol=1e-5)
 
 
-def test_long_recordings_are_encoded_in_pieces(folder):
-    upstream = load_upstream(folder)
+def test_long_recordings_are_encoded_in_pieces(whisper_folder):
+    upstream = load_upstream(whisper_folder)
     torch.manual_seed(0)
     long, short = torch.randn(480_000 + 8_000), torch.randn(5_000)
     with torch.no_grad():
@@ -60,19 +50,19 @@ def test_long_recordings_are_encoded_in_pieces(folder):
     assert torch.allclose(hidden.last[0, 1500:1525], rest.last[0], atol=1e-5)
 
 
-def test_every_parameter_is_in_one_part(folder):
-    upstream = load_upstream(folder)
+def test_every_parameter_is_in_one_part(whisper_folder):
+    upstream = load_upstream(whisper_folder)
     named = [id(p) for group in upstream.parts().values() for p in group]
     assert sorted(named) == sorted(id(p) for p in upstream.parameters())
     assert upstream.checkpoint().state.keys() == upstream.model.state_dict().keys()
 
 
-def test_foreign_weights_are_refused(folder, tmp_path):
-    for file in folder.iterdir():
+def test_foreign_weights_are_refused(whisper_folder, tmp_path):
+    for file in whisper_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "encoder_layers": 3}))
     with pytest.raises(SpeechFTError, match="missing"):
         load_upstream(tmp_path)
     with pytest.raises(UsageError, match="as they are"):
-        load_upstream(folder, normalize=True)
+        load_upstream(whisper_folder, normalize=True)
