@@ -59,6 +59,8 @@ class MaskedPrediction(Task):
         self._targets: list[dict[str, np.ndarray]] = []
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
+        if upstream.identity.chunk_seconds:
+            raise UsageError("masked prediction hears whole utterances", "leave upstream.chunk_seconds out")
         if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
             raise SpeechFTError(
                 "this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint"

@@ -217,5 +217,12 @@ def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path)
 
 
 def test_a_layer_that_is_not_there(cuts, tmp_path):
-    with pytest.raises(UsageError, match=r"layer is 7.*0 to 6"):
-        _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", "clusters": 5, "layer": 7}])
+    last = load_upstream("hubert_nano_random").num_layers - 1
+    with pytest.raises(UsageError, match=rf"layer is {last + 1}.*0 to {last}"):
+        _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", "clusters": 5, "layer": last + 1}])
+
+
+def test_pieces_are_refused(cuts, tmp_path):
+    task = build_task({"kind": "masked_prediction", "codebooks": [{"features": "mfcc", "clusters": 3}]})
+    with pytest.raises(UsageError, match="chunk_seconds"):
+        task.prepare(load_upstream("hubert_nano_random", chunk_seconds=1.0, chunk_overlap=0.2), cuts, None, tmp_path)
