@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from speechft.cli.arguments import Parser
-from speechft.errors import SpeechFTError, UsageError
+from speechft.cli.main import guarded
+from speechft.errors import UsageError
 
 NAMES = ("forward", "superb", "train", "merge")
 _EPILOG = """examples:
@@ -22,22 +22,18 @@ interleaved; medians. The last line on stdout is one JSON object with every figu
 
 def main(words: Sequence[str]) -> int:
     """Run a comparison; returns the exit code: 0 done, 1 failed, 2 wrong use."""
-    try:
-        if not words or words[0] in ("-h", "--help"):
-            sys.stdout.write(f"usage: scripts/bench {'|'.join(NAMES)} [--json] [option ...]\n")
-            return 0 if words else 2
-        if words[0] not in NAMES:
-            raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
-        if words[0] != "forward":
-            raise UsageError(f"the comparison {words[0]!r} does not exist yet", "scripts/bench forward does")
-        lines, record = _forward(words[1:])
-    except SystemExit as leave:  # argparse after --help
-        return int(leave.code or 0)
-    except SpeechFTError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        print(f"speechft: error: {error}", file=sys.stderr)
-        return error.exit_code
+    return guarded(_command, words)
+
+
+def _command(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(f"usage: scripts/bench {'|'.join(NAMES)} [--json] [option ...]\n")
+        return 0 if words else 2
+    if words[0] not in NAMES:
+        raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
+    if words[0] != "forward":
+        raise UsageError(f"the comparison {words[0]!r} does not exist yet", "scripts/bench forward does")
+    lines, record = _forward(words[1:])
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     return 0

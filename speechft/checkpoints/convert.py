@@ -27,13 +27,14 @@ def as_folder(path: Path) -> Path:
     return folder if folder.is_dir() else write_folder(folder, read_native(path))
 
 
-def convert(source: Path, out: Path, to: str) -> Path:
+def convert(source: Path, out: Path, to: str, normalize: bool | None = None) -> Path:
     """Write `source` as a Hugging Face folder (`hf`) or as s3prl's `.pt` file (`s3prl`).
 
     Args:
         source: a folder or a `.pt` file.
         out: must not exist yet: a conversion never replaces a checkpoint.
         to: the format.
+        normalize: the input normalisation to write; None keeps what the source says.
 
     Raises:
         UsageError: `out` exists, or the format is unknown.
@@ -44,6 +45,8 @@ def convert(source: Path, out: Path, to: str) -> Path:
     if out.exists():
         raise UsageError(f"{out} exists already", "choose another name, or remove it first")
     checkpoint = read_checkpoint(source)
+    if normalize is not None:
+        checkpoint.preprocessor = {**checkpoint.preprocessor, "do_normalize": normalize}
     return write_folder(out, checkpoint) if to == "hf" else write_native(out, checkpoint, str(source))
 
 

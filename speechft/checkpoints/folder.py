@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from speechft.checkpoints.unpickle import load_untrusted
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
 
@@ -19,8 +19,10 @@ HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 _HEADS = (
     "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
-    "label_embs_concat",
+    "label_embs_concat", "label_embeddings_concat", "layer_norm_for_extract.", "speaker_proj.", "tdnn.", "objective.",
+    "layer_weights",
 )  # fmt: skip
+_HEADS_BY_NAME = ("feature_extractor.weight", "feature_extractor.bias")  # transformers' *ForXVector name a layer so
 
 
 @dataclass
@@ -54,7 +56,7 @@ def canonical_name(name: str) -> str:
 
 def is_head(name: str) -> bool:
     """Whether a canonical name belongs to a task's or the pre-training's head rather than to the upstream."""
-    return name.startswith(_HEADS)
+    return name.startswith(_HEADS) or name in _HEADS_BY_NAME
 
 
 def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], extra: str = "unexpected") -> str:
@@ -87,7 +89,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = load_untrusted(path)
+    except SpeechFTError:
+        raise
     except Exception as error:  # every reader has its own exception for a damaged file
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SpeechFTError(
@@ -108,6 +112,8 @@ def read_folder(folder: str | Path) -> Checkpoint:
     if not folder.is_dir():
         raise SpeechFTError(f"{folder} is no folder", "give a folder with config.json and model.safetensors")
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise SpeechFTError(f"{folder / 'config.json'} is no configuration", "copy or convert the checkpoint again")
     preprocessor_file = folder / "preprocessor_config.json"
     preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
     weights = folder / WEIGHTS

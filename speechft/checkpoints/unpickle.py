@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def load_untrusted(path: Path) -> Any:
     shells = [(type(name.rsplit(".", 1)[1], (Shell,), {}), name) for name in _ADMITTED]
     names = [(type(name.rsplit(".", 1)[1], (_Unusable,), {}), name) for name in _NAMED]
     try:
-        with torch.serialization.safe_globals([*shells, *names]):
+        with torch.serialization.safe_globals([*shells, *names, defaultdict]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every layer has its own exception for a damaged file
         text = str(error)
@@ -68,6 +69,11 @@ def load_untrusted(path: Path) -> Any:
         if refused:
             raise SpeechFTError(
                 f"{path} holds more than weights ({refused.group(1)})",
+                "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
+            ) from error
+        if "Unsupported operand" in text:
+            raise SpeechFTError(
+                f"{path} is a pickle that PyTorch has not written",
                 "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
             ) from error
         lines = [line.strip() for line in text.splitlines() if line.strip() and "weights_only" not in line]

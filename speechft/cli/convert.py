@@ -24,8 +24,9 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(list(words))
 
     from speechft.checkpoints.convert import convert
-    from speechft.upstreams.load import locate
+    from speechft.upstreams.load import conventions, locate
 
-    written = convert(locate(arguments.source), Path(arguments.out).expanduser(), arguments.to)
+    normalize = conventions(arguments.source).get("normalize")  # a published model's own convention, not the hub's file
+    written = convert(locate(arguments.source), Path(arguments.out).expanduser(), arguments.to, normalize)
     result(arguments.json, {"out": str(written), "to": arguments.to}, [str(written)])
     return 0

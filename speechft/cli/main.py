@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from speechft import __version__
@@ -43,19 +43,28 @@ Start with: speechft demo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(_command, words)
+
+
+def _command(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        sys.stdout.write(f"speechft {__version__}\n")
+        return 0
+    verb, *rest = [word for word in words if word != "--debug"] if words[0] == "--debug" else words
+    if verb not in VERBS:
+        raise UsageError(f"unknown command {verb!r}", f"known: {', '.join(VERBS)}; see speechft --help")
+    _calm_libraries()
+    return int(import_module(VERBS[verb][0]).run(rest) or 0)
+
+
+def guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """Run a command; an error becomes one line on stderr and an exit code."""
     debug = "--debug" in words
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            sys.stdout.write(usage())
-            return 0 if words else 2
-        if words[0] == "--version":
-            sys.stdout.write(f"speechft {__version__}\n")
-            return 0
-        verb, *rest = [word for word in words if word != "--debug"] if words[0] == "--debug" else words
-        if verb not in VERBS:
-            raise UsageError(f"unknown command {verb!r}", f"known: {', '.join(VERBS)}; see speechft --help")
-        _calm_libraries()
-        return int(import_module(VERBS[verb][0]).run(rest) or 0)
+        return command(words)
     except SystemExit as leave:  # argparse after --help
         return int(leave.code or 0) if isinstance(leave.code, int) or leave.code is None else 1
     except SpeechFTError as error:

@@ -87,6 +87,11 @@ class Batches:
                  rank: int = 0, world: int = 1, workers: int = 0) -> None:  # fmt: skip
         if not seconds and not size:
             raise UsageError("a batch has neither a number of seconds nor a size", "set data.batch_seconds")
+        if (seconds or 1) <= 0 or (size or 1) <= 0 or buckets < 1 or workers < 0:
+            raise UsageError(
+                f"batches of {seconds} s, {size} utterances, {buckets} buckets, {workers} workers",
+                "give positive numbers",
+            )
         self._cuts, self._seconds, self._size = cuts, seconds, size
         self._buckets = max(1, min(buckets, len(cuts) // max(2, 2 * world)))
         self._seed, self._rank, self._world, self._workers = seed, rank, world, workers

@@ -26,6 +26,13 @@ from speechft.runs import Run
 from speechft.upstreams.load import load_upstream, locate
 from speechft.versions import versions
 
+_COMPUTING = (
+    "hidden_act", "feat_extract_activation", "feat_extract_norm", "do_stable_layer_norm", "num_attention_heads",
+    "conv_kernel", "conv_stride", "num_conv_pos_embedding_groups", "layer_norm_eps", "squeeze_factor", "num_buckets",
+    "max_bucket_distance", "conv_pos_batch_norm", "feat_proj_layer_norm",
+)  # fmt: skip
+"""What of a configuration changes the computation, though not the shapes of the weights."""
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -192,6 +199,9 @@ def _checked(alphas: Sequence[float], extrapolate: bool) -> list[float]:
             raise UsageError(
                 f"alpha {alpha:g} is outside [0, 1]", "that extrapolates: add --extrapolate if you mean it"
             )
+    names = [f"{alpha:g}" for alpha in set(alphas)]
+    if len(set(names)) < len(names):
+        raise UsageError("two alphas are so near that their folders would have one name", "give at most six digits")
     return sorted(set(alphas))
 
 
@@ -205,6 +215,13 @@ def _check_parents(base: FolderReader, tuned: list[FolderReader]) -> None:
         if ours != theirs:
             raise SpeechFTError(
                 f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture"
+            )
+        other = [key for key in _COMPUTING if base.config.get(key) != reader.config.get(key)
+                 and key in base.config and key in reader.config]  # fmt: skip
+        if other:
+            raise SpeechFTError(
+                f"{reader.folder} computes otherwise than {base.folder}: {', '.join(other)} differ in config.json",
+                "merge a model with its own parent",
             )
         found = misfit(base.shapes(), reader.shapes(), "that θ0 lacks")
         if found:

@@ -143,6 +143,8 @@ def resolve_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] not in ("cuda", "mps"):
+        raise UsageError(f"unknown device {device!r}", "known: auto, cpu, cuda")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device={device}, but torch sees no GPU", "device=cpu")
     return device

@@ -16,6 +16,11 @@ Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
 """Waveforms -> for each: features `[frames, dim]`, frames a second, the first frame's centre in seconds."""
 
 
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mfcc": (), "logmel": (), "upstream": ("upstream", "layers", "half"), "voice": ("path",), "onnx": ("path", "delay"),
+}  # fmt: skip
+
+
 def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
     """The features of a code book, and a hash of what computes them.
 
@@ -29,6 +34,12 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
         UsageError: unknown features or statistics.
     """
     kind = options.get("features")
+    common = ("features", "context", "statistics")
+    own = _OPTIONS.get(str(kind), tuple(options))
+    unknown = sorted(options.keys() - {*common, *own})
+    if unknown:
+        known = ", ".join((*common, *own, "clusters", "splits", "whiten", "weight", "layer"))
+        raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":
         compute, source = _mfcc, "mfcc"

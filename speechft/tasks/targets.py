@@ -16,6 +16,7 @@ import numpy as np
 
 from speechft.console import progress
 from speechft.data.loader import in_order, read_cut
+from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json, whole_file
 from speechft.tasks.frame_features import Featurize, featurizer
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lhotse import CutSet
     from torch import Tensor
 
-_VERSION = 5  # of what labels mean: part of the key they are cached under
+_VERSION = 6  # of what labels mean: part of the key they are cached under
 
 
 def make_targets(
@@ -46,10 +47,13 @@ def make_targets(
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
 
+    Raises:
+        UsageError: a code book with an unknown or impossible setting.
+
     Returns:
         For each code book: cut id -> `[frames, splits]` uint16; frame t is centred at `first_centre` + 0.02 t seconds.
     """
-    corpus = sorted((cut.id, round(cut.duration, 4)) for cut in cuts)
+    corpus = [_identity_of(cut) for cut in cuts]
     groups: dict[str, list[int]] = {}
     for number, codebook in enumerate(codebooks):
         groups.setdefault(sha256_json(_features_of(codebook)), []).append(number)
@@ -91,6 +95,12 @@ def _features_of(codebook: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in codebook.items() if key not in ("clusters", "splits", "whiten")}
 
 
+def _identity_of(cut: Any) -> list[Any]:
+    """A cut by its name, its place in the recording, and its file's size and time of change."""
+    parts = [Path(source.source).stat() for source in cut.recording.sources]
+    return [cut.id, cut.start, round(cut.duration, 4), [[part.st_size, part.st_mtime_ns] for part in parts]]
+
+
 def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> np.ndarray:
     """At most about 200 000 frames of at most about 1 500 cuts, in random order: `[frames, dim]`."""
     generator = np.random.default_rng(seed)
@@ -130,8 +140,11 @@ class _Book:
 
     @classmethod
     def read(cls, codebook: Mapping[str, Any]) -> _Book:
-        whiten = codebook.get("whiten")
-        return cls(int(codebook["clusters"]), int(codebook.get("splits", 1)), int(whiten) if whiten else None)
+        clusters, splits, whiten = codebook.get("clusters"), codebook.get("splits", 1), codebook.get("whiten")
+        for key, value in (("clusters", clusters), ("splits", splits), ("whiten", 1 if whiten is None else whiten)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"a code book's {key} is {value!r}", "give a whole number of at least 1")
+        return cls(int(clusters or 1), splits, whiten)
 
     def fit(self, frames: np.ndarray, seed: int) -> None:
         """Fit to `[frames, dim]`, in random order."""

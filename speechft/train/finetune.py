@@ -57,6 +57,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
     from speechft.train.loop import Training
+    from speechft.train.optimizers import build_optimizer
+    from speechft.train.schedule import Schedule
     from speechft.upstreams.load import load_upstream
 
     trainer, data = settings["trainer"], settings["data"]
@@ -80,6 +82,15 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     task = build_task(settings["task"])
     task.prepare(upstream, train, dev, run.folder)
 
+    head_lr = settings["task"].get("head_lr")
+    head_lr = None if head_lr is None else float(head_lr)
+    batches = Batches(
+        train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
+        accelerator.process_index, accelerator.num_processes, int(data["workers"]),
+    )  # fmt: skip
+    Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
+    build_optimizer(upstream, task, trainer, head_lr)  # the loop makes its own; here only mistakes show
+
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
     main = accelerator.is_main_process
     if main:
@@ -94,20 +105,16 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         say(f"{run.folder}: {len(train)} utterances, {hours:.2f} h; {upstream.identity.name}; {strategy.name}")
     accelerator.wait_for_everyone()
 
-    head_lr = settings["task"].get("head_lr")
     training = Training(
         run=run,
         accelerator=accelerator,
         upstream=upstream,
         task=task,
         strategy=strategy,
-        batches=Batches(
-            train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
-            accelerator.process_index, accelerator.num_processes, int(data["workers"]),
-        ),
+        batches=batches,
         dev=dev,
         options=trainer,
-        head_lr=None if head_lr is None else float(head_lr),
+        head_lr=head_lr,
         seed=seed,
         config_hash=sha256_json(settings),
     )  # fmt: skip
@@ -124,7 +131,7 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
     """Write the run's configuration and what it starts from; a resumed run must start from the same weights."""
     record = {
         **identity.as_dict(),
-        "format": "huggingface",
+        "format": "native" if Path(identity.source).is_file() else "huggingface",
         "random_seed": settings["upstream"].get("random_seed"),
         "versions": versions(),
     }
@@ -140,13 +147,31 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
     write_config(run.config, settings)
 
 
+_TRAINER = {
+    "steps", "lr", "warmup", "hold", "optimizer", "betas", "eps", "weight_decay", "clip", "accumulate", "precision",
+    "device", "threads", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan",
+}  # fmt: skip
+
+
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
     for key in ("steps", "accumulate", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan"):
-        if not isinstance(trainer[key], int) or trainer[key] < 1:
+        if isinstance(trainer[key], bool) or not isinstance(trainer[key], int) or trainer[key] < 1:
             raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a whole number of at least 1")
     for key in ("lr", "warmup", "hold", "eps", "weight_decay", "clip"):
         if isinstance(trainer[key], bool) or not isinstance(trainer[key], (int, float)):
             raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a number, such as 1.0e-4")
+        if trainer[key] < 0 or (key in ("lr", "clip") and trainer[key] == 0):
+            raise UsageError(f"trainer.{key} is {trainer[key]}", "give a positive number")
+    betas = trainer["betas"]
+    if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+        raise UsageError(f"trainer.betas is {list(betas)}", "give two numbers from 0 to below 1")
+    if _precision(trainer["precision"]) not in ("no", "bf16", "fp16"):
+        raise UsageError(f"trainer.precision is {trainer['precision']!r}", "known: no, bf16, fp16")
+    unknown = sorted(trainer.keys() - _TRAINER)
+    if unknown:
+        raise UsageError(
+            f"unknown setting of the trainer: {', '.join(unknown)}", f"known: {', '.join(sorted(_TRAINER))}"
+        )
     if trainer["device"] not in ("auto", "cpu"):
         raise UsageError(
             f"trainer.device is {trainer['device']!r}", "known: auto, cpu; choose a GPU by CUDA_VISIBLE_DEVICES"

@@ -29,7 +29,7 @@ def build_optimizer(upstream: Upstream, task: Task, options: Mapping[str, Any], 
     name = options["optimizer"]
     if name not in classes:
         raise UsageError(f"unknown optimizer {name!r}", f"known: {', '.join(classes)}")
-    head: dict[str, Any] = {"params": list(task.parameters()), "lr": head_lr or options["lr"]}
+    head: dict[str, Any] = {"params": list(task.parameters()), "lr": options["lr"] if head_lr is None else head_lr}
     whole: dict[str, Any] = {"params": list(upstream.parameters()), "lr": options["lr"]}
     groups = [head, whole]
     if name == "muon":

@@ -32,12 +32,7 @@ def load_upstream(
         UsageError: neither a known name nor a folder; impossible settings.
         SpeechFTError: a damaged or foreign checkpoint, or one that cannot be fetched.
     """
-    if isinstance(source, Mapping):
-        settings = dict(source)
-    elif str(source) in group_names("upstream"):
-        settings = read_group("upstream", str(source))
-    else:
-        settings = {"name": str(source), "source": str(source)}
+    settings = conventions(source)
     upstream = _build(settings, normalize)
     seconds = settings.get("chunk_seconds") if chunk_seconds is None else chunk_seconds
     if seconds is None:
@@ -46,6 +41,42 @@ def load_upstream(
 
     overlap = settings.get("chunk_overlap", OVERLAP) if chunk_overlap is None else chunk_overlap
     return Chunked(upstream, float(seconds), float(overlap)).eval()
+
+
+_OPTIONS = ("name", "source", "family", "normalize", "random_seed", "dropout", "padding", "chunk_seconds",
+            "chunk_overlap", "deltas", "mean_norm")  # fmt: skip
+
+
+def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """How a source is to be used: the file of `configs/upstream/` that names it or its place on the hub, or defaults.
+
+    Raises:
+        UsageError: an unknown or impossible setting.
+    """
+    if isinstance(source, Mapping):
+        settings = dict(source)
+    elif str(source) in group_names("upstream"):
+        settings = read_group("upstream", str(source))
+    else:
+        settings = {"name": str(source), "source": str(source)}
+        if not Path(source).expanduser().exists() and str(source).count("/") == 1:
+            published = (read_group("upstream", name) for name in group_names("upstream"))
+            same = next((one for one in published if one.get("source") == str(source)), {})
+            settings = {**same, **settings}
+    unknown = sorted(settings.keys() - set(_OPTIONS))
+    if unknown:
+        raise UsageError(f"unknown setting of an upstream: {', '.join(unknown)}", f"known: {', '.join(_OPTIONS)}")
+    for key in ("normalize", "mean_norm"):
+        if not isinstance(settings.get(key), (bool, type(None))):
+            raise UsageError(f"upstream.{key} is {settings[key]!r}", "true, false, or null")
+    for key in ("dropout", "chunk_seconds", "chunk_overlap"):
+        value = settings.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+            raise UsageError(f"upstream.{key} is {value!r}", "give a number, or null")
+    dropout = settings.get("dropout")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise UsageError(f"upstream.dropout is {dropout}", "it is a share: at least 0, below 1")
+    return settings
 
 
 def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
@@ -87,7 +118,10 @@ def locate(source: str) -> Path:
         return ASSETS / source.removeprefix("asset:")
     path = Path(source).expanduser()
     if source in group_names("upstream"):
-        return locate(str(read_group("upstream", source).get("source")))
+        where = read_group("upstream", source).get("source")
+        if not where:
+            raise UsageError(f"{source} has no checkpoint", "choose a pre-trained upstream")
+        return locate(str(where))
     if path.exists():
         return path.resolve()
     if source.count("/") != 1 or source.startswith((".", "~", "/")):

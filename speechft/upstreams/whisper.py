@@ -62,7 +62,8 @@ class WhisperEncoder(Upstream):
         """Frames of the pieces together; under one hop of 20 ms there is still one."""
         whole, rest = samples // self._longest, samples % self._longest
         per_piece = self._longest // self.hop
-        return (whole * per_piece + (rest // _HOP + 1) // 2).clamp(min=1)
+        last = torch.where(rest > 0, (rest // _HOP + 1).div(2, rounding_mode="floor").clamp(min=1), 0)
+        return (whole * per_piece + last).clamp(min=1)
 
     def log_mels(self, wave: Tensor) -> Tensor:
         """One waveform `[samples]` to `[bins, samples // 160]`, scaled as Whisper's feature extractor does."""

@@ -181,8 +181,13 @@ def test_a_malicious_file_is_refused_and_does_nothing(tmp_path):
     with pytest.raises(SpeechFTError, match=r"holds more than weights \(posix.system\)"):
         read_native(tmp_path / "zip.pt")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(content))
-    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+    with pytest.raises(SpeechFTError, match=r"not written.*could run code"):
         read_native(tmp_path / "bare.pt")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/config.json").write_text('{"model_type": "hubert"}')
+    torch.save(content, tmp_path / "folder/pytorch_model.bin")
+    with pytest.raises(SpeechFTError, match=r"holds more than weights \(posix.system\).*refused"):
+        read_folder(tmp_path / "folder")
     assert not (tmp_path / "made").exists()
     pickle.loads(pickle.dumps(Malicious(tmp_path / "made")))  # the test's own check: unpickled freely, it does it
     assert (tmp_path / "made").exists()
@@ -238,3 +243,58 @@ def test_convolutions_of_published_models():
     assert convolutions("[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2") == (
         [(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2
     )
+
+
+def test_fairseq_s_omegaconf_configurations_are_read(tmp_path):
+    """A real `DictConfig` in the file, as fairseq's hydra-era checkpoints hold one."""
+    from omegaconf import OmegaConf
+
+    from speechft.checkpoints.unpickle import load_untrusted, plain
+
+    config = {"task": {"normalize": False, "sizes": [1, 2]}, "model": {"name": "x", "rate": 0.5, "none": None}}
+    torch.save({"cfg": OmegaConf.create(config), "model": {"w": torch.ones(2)}}, tmp_path / "cfg.pt")
+    content = load_untrusted(tmp_path / "cfg.pt")
+    assert plain(content["cfg"]) == config and torch.equal(content["model"]["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("name", [
+    "UniSpeechSatForPreTraining", "UniSpeechSatForXVector", "WavLMForXVector", "HubertForCTC", "Wav2Vec2ForPreTraining",
+    "WavLMForSequenceClassification",
+])  # fmt: skip
+def test_heads_of_transformers_are_set_aside(tmp_path, name):
+    import transformers
+
+    model_class = getattr(transformers, name)
+    config = model_class.config_class(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=(24, 24),
+        conv_kernel=(20, 8), conv_stride=(16, 20), num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+        codevector_dim=16, proj_codevector_dim=16, tdnn_dim=(16, 16, 16, 16, 16), xvector_output_dim=16,
+        use_weighted_layer_sum=True,
+    )  # fmt: skip
+    model = model_class(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    upstream = load_upstream(tmp_path / "model", normalize=False)
+    wave = torch.randn(4000)
+    with torch.no_grad():
+        theirs = model.base_model(wave[None]).last_hidden_state
+        assert torch.allclose(upstream([wave]).last, theirs, atol=1e-5)
+
+
+def test_a_published_model_keeps_its_own_convention_when_converted(tmp_path, monkeypatch, cli):
+    """The hub's file of base models says `do_normalize: true`; published numbers were made without."""
+    from speechft.upstreams import load
+
+    folder = save_upstream(tmp_path / "hub")
+    (folder / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    original = load.locate
+    monkeypatch.setattr(load, "locate", lambda source: folder if source == "facebook/hubert-base-ls960" else
+                        folder if source == "hubert_base" else original(source))  # fmt: skip
+    assert load_upstream("hubert_base").identity.normalize is False
+    assert load_upstream("facebook/hubert-base-ls960").identity.normalize is False
+    assert load_upstream(folder).identity.normalize is True
+
+    from speechft.cli.convert import run
+
+    for to, name in (("hf", "folder"), ("s3prl", "native.pt")):
+        run(["hubert_base", str(tmp_path / name), "--to", to])
+        assert load_upstream(tmp_path / name).identity.normalize is False

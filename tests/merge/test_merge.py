@@ -234,3 +234,22 @@ def test_streamed_files_are_what_safetensors_reads(tmp_path):
         writer.write("b", tensors["b"])
     with pytest.raises(ValueError, match="3 tensors"), SafetensorsWriter(tmp_path / "x", infos) as writer:
         writer.write("a", tensors["a"])
+
+
+def test_models_that_compute_otherwise_are_refused(parents, tmp_path):
+    """The same shapes, other heads: a merge would run under θ0's configuration and be neither."""
+    base, (tuned, _) = parents
+    other = tmp_path / "other"
+    shutil.copytree(tuned, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "num_attention_heads": 4, "hidden_dropout": 0.3}))
+    with pytest.raises(SpeechFTError, match=r"num_attention_heads differ in config.json"):
+        merge(base, [other], [0.5], out=tmp_path / "out")
+    (other / "config.json").write_text(json.dumps({**config, "hidden_dropout": 0.3}))
+    assert merge(base, [other], [0.5], out=tmp_path / "out")
+
+
+def test_alphas_that_would_share_a_folder(parents, tmp_path):
+    base, (tuned, _) = parents
+    with pytest.raises(UsageError, match="six digits"):
+        merge(base, [tuned], [0.12345671, 0.12345672], out=tmp_path)

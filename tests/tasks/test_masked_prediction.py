@@ -226,3 +226,30 @@ def test_pieces_are_refused(cuts, tmp_path):
     task = build_task({"kind": "masked_prediction", "codebooks": [{"features": "mfcc", "clusters": 3}]})
     with pytest.raises(UsageError, match="chunk_seconds"):
         task.prepare(load_upstream("hubert_nano_random", chunk_seconds=1.0, chunk_overlap=0.2), cuts, None, tmp_path)
+
+
+def test_other_audio_under_the_same_name_has_other_labels(tmp_path):
+    import os
+
+    import soundfile
+
+    rows = "id\tpath\n" + "".join(f"u{number}\tu{number}.wav\n" for number in range(4))
+    (tmp_path / "table.tsv").write_text(rows)
+
+    def labels(seed):
+        generator = np.random.default_rng(seed)
+        for number in range(4):
+            soundfile.write(tmp_path / f"u{number}.wav", 0.1 * generator.standard_normal(8000), 16_000)
+            os.utime(tmp_path / f"u{number}.wav", (seed, seed))  # as if written at another time
+        cuts = load_cuts([{"kind": "tsv", "path": str(tmp_path / "table.tsv"), "text": None}])[0]
+        return make_targets(cuts, [{"features": "logmel", "clusters": 4}], 0, cache=tmp_path / "cache")[0]
+
+    first, second = labels(1), labels(2)
+    assert any(not np.array_equal(first[id], second[id]) for id in first)
+
+
+@pytest.mark.parametrize("wrong", [{"clusters": 3, "wieght": 2}, {"cluster": 3}, {}, {"clusters": 0},
+                                   {"clusters": 3, "layers": [1]}])  # fmt: skip
+def test_mistyped_settings_of_a_code_book(cuts, tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"code book"):
+        _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", **wrong}])

@@ -154,7 +154,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(upstream_folder, tmp_pat
             return (open, (str(witness), "w"))
 
     torch.save({"x": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
+    with pytest.raises(SpeechFTError, match=r"holds more than weights.*refused"):
         load_upstream(folder)
     assert not witness.exists()
 
@@ -174,3 +174,14 @@ def test_the_embedded_upstream_is_small_and_loads_in_plain_transformers():
     normal = (wave - wave.mean()) / torch.sqrt(wave.var(unbiased=False) + 1e-5) if ours.identity.normalize else wave
     with torch.inference_mode():
         assert torch.allclose(ours([wave]).last, theirs(normal[None]).last_hidden_state, atol=1e-4)
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    ({"chunk_secs": 2}, "unknown setting of an upstream: chunk_secs"), ({"normalize": "flase"}, "upstream.normalize"),
+    ({"chunk_seconds": "abc"}, "upstream.chunk_seconds"), ({"dropout": 7}, "upstream.dropout"),
+], ids=str)  # fmt: skip
+def test_impossible_settings(setting, said):
+    from speechft.errors import UsageError
+
+    with pytest.raises(UsageError, match=said):
+        load_upstream({"name": "x", "source": "asset:hubert_nano", **setting})

@@ -66,3 +66,11 @@ def test_foreign_weights_are_refused(whisper_folder, tmp_path):
         load_upstream(tmp_path)
     with pytest.raises(UsageError, match="as they are"):
         load_upstream(whisper_folder, normalize=True)
+
+
+@pytest.mark.parametrize("samples", [480_001, 480_159, 480_160, 480_321, 960_000])
+def test_a_little_more_than_a_piece_has_its_frame(whisper_folder, samples):
+    upstream = load_upstream(whisper_folder)
+    with torch.no_grad():
+        hidden = upstream([torch.randn(samples)], last_only=True)
+    assert hidden.last.shape[1] == int(hidden.frames[0]) == int(upstream.frame_counts(torch.tensor([samples]))[0])
