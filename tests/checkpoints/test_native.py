@@ -18,7 +18,10 @@ from speechft.merge.merge import merge
 from speechft.superb import compat
 from speechft.upstreams.load import load_upstream
 
-CASES = [(family, norm) for family in ("hubert", "wav2vec2", "wavlm") for norm in ("default", "layer_norm")]
+# family, norm of the CNN, transformer with stable layer norm
+CASES = [(family, norm, norm == "layer_norm") for family in ("hubert", "wav2vec2", "wavlm")
+         for norm in ("default", "layer_norm")]  # fmt: skip
+CASES += [("wav2vec2", "default", True), ("wav2vec2", "layer_norm", False), ("hubert", "layer_norm", False)]
 
 
 def hub(family, file):
@@ -30,10 +33,10 @@ def hub(family, file):
     ](str(file)).eval()
 
 
-@pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
+@pytest.fixture(scope="module", params=CASES, ids=["-".join(map(str, case)) for case in CASES])
 def native(request, tmp_path_factory):
-    family, norm = request.param
-    return family, norm, native_file(tmp_path_factory.mktemp("native"), family, norm)
+    family, norm, stable = request.param
+    return family, norm, native_file(tmp_path_factory.mktemp("native"), family, norm, layer_norm_first=stable)
 
 
 def waves():

@@ -82,3 +82,26 @@ def test_mistakes_are_explained(decoar2_file, tmp_path):
     torch.save({"model": state}, tmp_path / "cut.pt")
     with pytest.raises(SpeechFTError, match=r"1 missing \(encoder.layers.1"):
         load_upstream(tmp_path / "cut.pt")
+
+
+@pytest.mark.slow
+def test_features_equal_s3prls_module_at_base_size(tmp_path, monkeypatch):
+    """Twelve layers of 768: the sizes of the published model, and of s3prl's module unless a test has changed them."""
+    from native_models import compat, save_decoar2
+
+    compat.install()
+    from s3prl.upstream.decoar2 import decoar2
+
+    published = {"encoder_embed_dim": 768, "encoder_layers": 12, "encoder_ffn_embed_dim": 3072,
+                 "encoder_attention_heads": 12, "conv_pos": 128, "conv_pos_groups": 16}  # fmt: skip
+    monkeypatch.setattr(decoar2, "args", {**decoar2.args, **published})
+    file = save_decoar2(tmp_path / "base.pt")
+    ours, theirs = load_upstream(file), hub(file)
+    assert sum(parameter.numel() for parameter in ours.parameters()) > 80e6
+    for batch in (waves(9000), waves(16000, 8650, 7999)):
+        with torch.inference_mode():
+            mine, reference = ours(batch), theirs(batch)["hidden_states"]
+        assert len(mine.states) == len(reference) == 13
+        for row, frames in enumerate(mine.frames.tolist()):
+            for a, b in zip(mine.states, reference, strict=True):
+                assert torch.allclose(a[row, :frames], b[row, :frames], atol=1e-4)
