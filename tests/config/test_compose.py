@@ -20,7 +20,10 @@ def test_every_choice_composes(group):
 
 @pytest.mark.parametrize("experiment", group_names("experiment"))
 def test_every_experiment_composes(experiment):
-    needed = {"pretrain_nano": ["data.speech=/x", "data.teacher=/y", "data.voices=/z"]}
+    needed = {
+        "pretrain_nano": ["data.speech=/x", "data.teacher=/y"],
+        "pretrain_nano_muon": ["data.speech=/x", "data.teacher=/y", "data.voices=/z"],
+    }
     compose("train", [f"experiment={experiment}", *needed.get(experiment, [])])
 
 
