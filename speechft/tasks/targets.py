@@ -69,7 +69,9 @@ def make_targets(
         files: dict[int, Path] = {}
         books: dict[int, _Book | _Vectors] = {}
         for number in numbers:
-            book = _Vectors.read(codebooks[number]) if codebooks[number].get("regress") else _Book.read(codebooks[number])
+            book = (
+                _Vectors.read(codebooks[number]) if codebooks[number].get("regress") else _Book.read(codebooks[number])
+            )
             identity = [source, corpus, described, *book.identity, seed, first_centre, _VERSION]
             file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
             if file.is_file():
