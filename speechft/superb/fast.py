@@ -33,7 +33,7 @@ class Outcome:
     """What an evaluation ends with.
 
     Attributes:
-        metrics: of the test set, as the expert logs them.
+        metrics: of the test set, as the expert logs them, but fractions (`Task.metrics`).
         dev: of the dev set at the best step, with `step`; empty if no dev score was ever a best one.
         records: the expert's records of the test set.
         weights: the learned layer weights.
@@ -87,6 +87,7 @@ class FastRun:
     def __post_init__(self) -> None:
         self.modules: list[nn.Module] = [self.featurizer, self.expert]
         self.parameters = [parameter for module in self.modules for parameter in module.parameters()]
+        self.specaug: Any = None
 
     def run(self) -> Outcome:
         """Train, then test."""
@@ -102,6 +103,7 @@ class FastRun:
 
     def train(self) -> None:
         """`Runner.train`, from the first step or from where the state file stopped."""
+        from s3prl.downstream.specaug import SpecAug
         from s3prl.optimizers import get_optimizer
 
         runner = self.config["runner"]
@@ -109,6 +111,7 @@ class FastRun:
         for module in self.modules:
             module.train()
         self.optimizer = get_optimizer(self.modules, total, self.config["optimizer"])
+        self.specaug = SpecAug(**self.config["specaug"]) if self.config.get("specaug") else None
         scores = Scores(self.task.name)
         records: dict[str, list[Any]] = defaultdict(list)
         resumed = self._resume(records)
@@ -142,7 +145,7 @@ class FastRun:
                     raise diverged(self.task.name, step)
                 self.optimizer.zero_grad()
                 if step % runner["log_step"] == 0:
-                    self.expert.log_records("train", records=records, logger=scores, global_step=step)
+                    self._log("train", records, scores, step)
                     records.clear()
                 if step % runner["eval_step"] == 0:
                     self._dev(step)
@@ -154,9 +157,19 @@ class FastRun:
 
     def _forward(self, name: str, split: FeatureSplit, indices: Sequence[int], records: dict[str, list[Any]]) -> Tensor:
         rows, counts, others = split.look_up(indices)
-        loss = self.expert(name, weigh(self.featurizer, rows, counts), *others, records=records)
+        features = weigh(self.featurizer, rows, counts)
+        if name == "train" and self.specaug is not None:
+            features, _ = self.specaug(features)
+        loss = self.expert(self.task.expert_split(name), features, *others, records=records)
         assert isinstance(loss, Tensor)
         return loss
+
+    def _log(self, name: str, records: dict[str, list[Any]], scores: Scores, step: int) -> list[str]:
+        names = self.expert.log_records(
+            self.task.expert_split(name), records=records, logger=scores, global_step=step,
+            batch_ids=[], total_batch_num=len(self.splits[name]),
+        )  # fmt: skip
+        return list(names or [])
 
     def evaluate(self, name: str, step: int = 0) -> tuple[dict[str, float], dict[str, list[Any]], list[str]]:
         """`Runner.evaluate`: metrics of a split, its records, and the names under which s3prl would save."""
@@ -168,14 +181,14 @@ class FastRun:
         with torch.no_grad():
             for indices in split.draw():
                 self._forward(name, split, indices, records)
-        names = self.expert.log_records(name, records=records, logger=scores, global_step=step)
+        names = self._log(name, records, scores, step)
         for module in self.modules:
             module.train()
-        return scores.of(name), records, list(names or [])
+        return self.task.metrics(scores, name), records, names
 
     def _dev(self, step: int) -> None:
         metrics, _, names = self.evaluate("dev", step)
-        if "dev-best.ckpt" in names:
+        if f"{self.task.expert_split('dev')}-best.ckpt" in names:
             self.best = {
                 "featurizer": saved.on_cpu(self.featurizer.state_dict()),
                 "expert": saved.on_cpu(self.expert.state_dict()),
