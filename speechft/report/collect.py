@@ -20,7 +20,8 @@ class Score:
         value: the main metric in per cent.
         higher_better: its direction.
         utterances: `[test utterances, 2]` float64: what counts (errors, correct answers, or a score that is averaged)
-            and of how much (the reference's length, or 1), in the order of the utterances' names, so that models can be paired.
+            and of how much (the reference's length, or 1), in the order of the utterances' names, so that models can be
+            paired.
     """
 
     task: str

@@ -32,3 +32,22 @@ def make_snips(root: Path) -> None:
     write(root / "train" / "Ivy-snips-train-99.wav", tone(300, 0.2, 0))  # without a transcript
     (root / "all.iob.snips.txt").write_text("\n".join(lines) + "\n")
     (root / "slots.txt").write_text("O\nalbum\nartist")
+
+
+def make_one_letter(librispeech: Path, snips: Path) -> None:
+    """All say `A`, which any head learns in a few steps; of the three test utterances one is labelled otherwise."""
+    transcripts, counts = [], {"train": 8, "valid": 2, "test": 3}
+    for split, name in (("train", "train-clean-100"), ("valid", "dev-clean"), ("test", "test-clean")):
+        lines = []
+        for number in range(counts[split]):
+            other = split == "test" and number == 2
+            utterance = f"1-2-{number:04d}"
+            write(librispeech / name / "1" / "2" / f"{utterance}.flac", tone(300, 0.12, number))
+            lines.append(f"{utterance} {'A A' if other else 'A'}\n")
+            utterance = f"{SPEAKERS[split][0]}-snips-{split}-{number}"
+            write(snips / split / f"{utterance}.wav", tone(300, 0.14, number))
+            words, slots = ("A BC", "album artist") if other else ("A", "album")
+            transcripts.append(f"{utterance} BOS {words} EOS\tO {slots} Play\n")
+        (librispeech / name / "1" / "2" / "1-2.trans.txt").write_text("".join(lines))
+    (snips / "all.iob.snips.txt").write_text("".join(transcripts))
+    (snips / "slots.txt").write_text("O\nalbum\nartist")

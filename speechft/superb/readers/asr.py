@@ -1,4 +1,4 @@
-"""The files that s3prl/downstream/asr wants beside LibriSpeech: a dictionary of characters, and lengths of utterances."""
+"""What s3prl/downstream/asr wants beside LibriSpeech: a dictionary of characters, and the lengths of utterances."""
 
 from __future__ import annotations
 
