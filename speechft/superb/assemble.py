@@ -96,8 +96,9 @@ def _what_fits(
     if computed:
         size = sum(totals[name] for name in computed) / 1e9
         say(
-            f"{task.name}: the features of {', '.join(computed)} would take {size:.2f} GB more than budget_gb={budget_gb:g} "
-            "or the disk allows; the upstream runs at every batch instead, once for all learning rates"
+            f"{task.name}: the features of {', '.join(computed)} would take {size:.2f} GB more than "
+            f"budget_gb={budget_gb:g} or the disk allows; the upstream runs at every batch instead, once for all "
+            "learning rates"
         )
     return kept
 

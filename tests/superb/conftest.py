@@ -13,6 +13,7 @@ from tiny_corpora import (
     make_voxceleb,
     save_upstream,
 )
+from tiny_snips import make_snips
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +34,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_librispeech(root / "ls")
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
+    make_snips(root / "snips")
     return Corpora(root)
 
 

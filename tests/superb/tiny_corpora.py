@@ -92,14 +92,23 @@ class Corpora:
             "voxceleb1": str(self.root / "vox"),
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
+            "snips": str(self.root / "snips"),
         }
 
 
 SMALL = {"steps": 6, "eval_step": 3, "log_step": 3, "save_step": 3, "num_workers": 0, "crops": 2, "project_dim": 16}
+# the official masks would hide all of the tiny upstream's 32 features
+SPECAUG = {
+    "time_warp_window": 2, "freq_mask_width_range": [0, 6], "num_freq_mask": 2, "time_mask_width_range": [0, 4],
+    "num_time_mask": 2, "adaptive": False,
+}  # fmt: skip
+RECURRENT = {"rnn_dims": [24, 16], "dropout": 0.2, "specaug": SPECAUG, "lr": 1e-2}
 RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
 }
 
 
