@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         metrics: of the test set, as the expert logs them.
-        dev: of the dev set at the best step, with `step`; empty if no dev score was ever a best one.
+        dev: of the dev set (`Task.selected_on`) at the best step, with `step`; empty if no score was ever a best one.
         records: the expert's records of the test set.
         weights: the learned layer weights.
         steps: optimizer steps taken.
@@ -55,7 +55,7 @@ class FastRun:
         task: what is evaluated.
         config: s3prl's configuration (`Task.config`).
         featurizer, expert: s3prl's modules, freshly initialised.
-        splits: `train`, `dev`, `test`.
+        splits: `Task.splits`.
         seed: every evaluation is seeded with it, as s3prl does.
         device: where featurizer and expert are.
         state_file: where an interrupted run is kept, None for nowhere.
@@ -142,7 +142,7 @@ class FastRun:
                     raise diverged(self.task.name, step)
                 self.optimizer.zero_grad()
                 if step % runner["log_step"] == 0:
-                    self.expert.log_records("train", records=records, logger=scores, global_step=step)
+                    self._log("train", records, scores, step)
                     records.clear()
                 if step % runner["eval_step"] == 0:
                     self._dev(step)
@@ -158,6 +158,12 @@ class FastRun:
         assert isinstance(loss, Tensor)
         return loss
 
+    def _log(self, name: str, records: dict[str, list[Any]], scores: Scores, step: int) -> list[str]:
+        names = self.expert.log_records(
+            name, records=records, logger=scores, global_step=step, batch_ids=[], total_batch_num=len(self.splits[name])
+        )
+        return list(names or [])
+
     def evaluate(self, name: str, step: int = 0) -> tuple[dict[str, float], dict[str, list[Any]], list[str]]:
         """`Runner.evaluate`: metrics of a split, its records, and the names under which s3prl would save."""
         seed_all(self.seed)
@@ -168,14 +174,17 @@ class FastRun:
         with torch.no_grad():
             for indices in split.draw():
                 self._forward(name, split, indices, records)
-        names = self.expert.log_records(name, records=records, logger=scores, global_step=step)
+        names = self._log(name, records, scores, step)
         for module in self.modules:
             module.train()
-        return scores.of(name), records, list(names or [])
+        return self.task.metrics(scores, name), records, names
 
     def _dev(self, step: int) -> None:
-        metrics, _, names = self.evaluate("dev", step)
-        if "dev-best.ckpt" in names:
+        before = saved.random_state()
+        metrics, _, names = self.evaluate(self.task.selected_on, step)
+        if self.task.selected_on == "test":  # s3prl tests the states it kept after training, which goes on unseeded
+            saved.set_random_state(before)
+        if self.task.is_best(names, metrics, self.dev):
             self.best = {
                 "featurizer": saved.on_cpu(self.featurizer.state_dict()),
                 "expert": saved.on_cpu(self.expert.state_dict()),

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from speechft.errors import SpeechFTError, UsageError
+from speechft.superb.records import Scores
 
 SPLITS = ("train", "dev", "test")
 
@@ -81,6 +82,13 @@ class Task(ABC):
     extra_keys: Sequence[str] = ()
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
+
+    splits: Sequence[str] = SPLITS
+    """The splits the task has."""
+    selected_on = "dev"
+    """The split whose scores choose among the states of a training; `test` where SUPERB has it so."""
+    best_checkpoint = "dev-best.ckpt"
+    """Under what name the expert has s3prl save a state that is better on dev than those before."""
 
     # ---------------------------------------------------------------- what the user brings
 
@@ -233,6 +241,24 @@ class Task(ABC):
         """
 
     # ---------------------------------------------------------------- results
+
+    def metrics(self, scores: Scores, split: str) -> dict[str, float]:
+        """What the expert logged for a split, under the names that results use."""
+        return scores.of(split)
+
+    def is_best(self, names: Sequence[str], metrics: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Whether a state is better than all before it.
+
+        Args:
+            names: under which s3prl would save it.
+            metrics, before: on `selected_on`: its own and the best state's, empty for the first.
+        """
+        if self.selected_on == "dev":  # the expert's own judgement
+            return self.best_checkpoint in names
+        if not before:
+            return True
+        gain = metrics[self.metric] - before[self.metric]
+        return gain > 0 if self.higher_better else gain < 0
 
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
