@@ -22,7 +22,7 @@ from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
 from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget, room
-from speechft.superb.tasks.base import SPLITS, Split, Task
+from speechft.superb.tasks.base import Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
@@ -65,7 +65,7 @@ def plan_splits(
 ) -> dict[str, tuple[Split, Key, Layout]]:  # fmt: skip
     """Items, store key and size of each split."""
     plans = {}
-    for name in SPLITS:
+    for name in task.splits:
         split = task.split(expert, name, int(settings["crops"]))
         identity = data_identity(task, split, settings, data)
         plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))

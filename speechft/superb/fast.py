@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         metrics: of the test set, as the expert logs them, but fractions (`Task.metrics`).
-        dev: of the dev set at the best step, with `step`; empty if no dev score was ever a best one.
+        dev: of the dev set (`Task.selected_on`) at the best step, with `step`; empty if no score was ever a best one.
         records: the expert's records of the test set.
         weights: the learned layer weights.
         steps: optimizer steps taken.
@@ -59,7 +59,7 @@ class FastRun:
         task: what is evaluated.
         config: s3prl's configuration (`Task.config`).
         featurizer, expert: s3prl's modules, freshly initialised.
-        splits: `train`, `dev`, `test`.
+        splits: `Task.splits`.
         seed: every evaluation is seeded with it, as s3prl does.
         device: where featurizer and expert are.
         state_file: where an interrupted run is kept, None for nowhere.
@@ -211,15 +211,19 @@ class FastRun:
         return records
 
     def _dev(self, step: int) -> None:
-        live = self._live()
-        for head, records in zip(live, self.evaluate("dev", live), strict=True):
+        live, split = self._live(), self.task.selected_on
+        before = saved.random_state()
+        for head, records in zip(live, self.evaluate(split, live), strict=True):
             self._or_stop(head, self._score_dev, records, step)
+        if split == "test":  # s3prl tests the states it kept after training, which goes on unseeded
+            saved.set_random_state(before)
 
     def _score_dev(self, head: Head, records: dict[str, list[Any]], step: int) -> None:
-        scores = Scores(self.task.name)
-        names = self._log("dev", head, records, scores, step)
-        if f"{self.task.expert_split('dev')}-best.ckpt" in names:
-            head.keep(self.task.metrics(scores, "dev"), step)
+        scores, split = Scores(self.task.name), self.task.selected_on
+        names = self._log(split, head, records, scores, step)
+        metrics = self.task.metrics(scores, split)
+        if self.task.is_best(names, metrics, head.dev):
+            head.keep(metrics, step)
 
     def finish(self) -> Outcome:
         """The test set with the best rate's best dev state (the last one if no dev score was a best one, as with
