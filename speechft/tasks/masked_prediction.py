@@ -32,7 +32,8 @@ class MaskedPrediction(Task):
             predicted from (0 is what enters the first transformer layer; the last one if not said). Supervision of
             layers below the last is ILS-SSL's (2112.08778). A code book with `regress` is met with the mean squared
             error over its components (which have unit variance); one vector for the utterance is predicted from the
-            mean of the hidden state over time, which is what pooling heads see.
+            mean of the hidden state over time, which is what pooling heads see. With `clean: true` a code book is met
+            only where the input was left as it is: for what an augmentation changes, such as the channel.
         mask_fraction: share of frames to cover (spans may overlap, so a little less is covered).
         mask_span: frames in a span (20 ms each).
         unmasked_weight: weight of the loss on frames that are not masked (0 is HuBERT's; above 0 small models start
@@ -53,6 +54,7 @@ class MaskedPrediction(Task):
         super().__init__()
         self._codebooks = [dict(codebook) for codebook in codebooks]
         self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
+        self._clean = [bool(codebook.pop("clean", False)) for codebook in self._codebooks]
         layers = [codebook.pop("layer", None) for codebook in self._codebooks]
         self._layers: list[int] = [-1 if layer is None else int(layer) for layer in layers]
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
@@ -123,9 +125,13 @@ class MaskedPrediction(Task):
         masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
         right = total = 0
         covered = masked[valid][:, None]  # [frames of the batch, 1]
+        same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
+        untouched = same[:, None].expand_as(valid)[valid][:, None]
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
                 errors, counted = self._errors(book, head, states[layer], batch.cuts, valid)
+                if self._clean[book]:
+                    counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
                 plain_loss = plain_loss + weight * _mean(errors, counted & ~covered[:, 0])
                 continue
@@ -134,6 +140,8 @@ class MaskedPrediction(Task):
             logits = head(states[layer][valid]).float().view(-1, clusters)
             flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
             losses, known = flat.view_as(labels), labels != _IGNORE
+            if self._clean[book]:
+                known = known & untouched
             masked_loss = masked_loss + weight * _mean(losses, known & covered)
             plain_loss = plain_loss + weight * _mean(losses, known & ~covered)
             if book == 0:

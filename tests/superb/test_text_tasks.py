@@ -37,7 +37,7 @@ LINES = {
         for number, (errors, length) in enumerate([(0, 1), (0, 1), (1, 2)])
     ],
     "sf": [
-        {"file": f"Brian-snips-test-{number}", "score": score, "value_errors": errors, "value_length": length}
+        {"file": f"Brian-snips-test-{number}", "slot_type_f1": score, "slot_value_cer_errors": errors, "slot_value_cer_length": length}
         for number, (score, errors, length) in enumerate([(1.0, 0, 1), (1.0, 0, 1), (pytest.approx(2 / 3), 2, 3)])
     ],
 }  # fmt: skip
@@ -243,9 +243,9 @@ def test_lines_of_utterances_sum_to_the_scores():
              "B-album ONE E-album B-album TOO E-album", "PLAY BAD", "PLAY B-album X E-album"]  # fmt: skip
     records = {"filename": [*"abcdef"], "hypothesis": guess, "groundtruth": truth}
     lines = get_task("sf").utterances(records)
-    assert [line["value_errors"] for line in lines] == [0, 1 + 1, 3, 0 + 1, 3, 0]
-    assert sum(line["score"] for line in lines) / 6 == pytest.approx(slot_type_f1(guess, truth))
-    total = sum(line["value_errors"] for line in lines) / sum(line["value_length"] for line in lines)
+    assert [line["slot_value_cer_errors"] for line in lines] == [0, 1 + 1, 3, 0 + 1, 3, 0]
+    assert sum(line["slot_type_f1"] for line in lines) / 6 == pytest.approx(slot_type_f1(guess, truth))
+    total = sum(line["slot_value_cer_errors"] for line in lines) / sum(line["slot_value_cer_length"] for line in lines)
     assert total == pytest.approx(slot_value_cer(guess, truth))
 
 

@@ -300,3 +300,20 @@ def test_regression_is_learned(cuts, tmp_path):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_clean_books_leave_out_what_was_changed(cuts, tmp_path, monkeypatch):
+    """Only the first utterance stays: the loss is that of a batch of it alone."""
+    from speechft.tasks import masked_prediction
+
+    book = {"features": "logmel", "context": None, "whiten": 3, "regress": True, "clean": True}
+    task, upstream, batch = _prepared(cuts, tmp_path, codebooks=[book], channel_probability=0.5, mask_fraction=0.0)
+    task._spans = lambda frames, length: torch.zeros(len(frames), length, dtype=torch.bool)
+    monkeypatch.setattr(
+        masked_prediction, "coloured", lambda waves, *rest: [waves[0], *(-2 * wave for wave in waves[1:])]
+    )
+    upstream.eval()
+    with torch.no_grad():
+        several = float(task.step(upstream, batch)[0])
+        alone = float(task.step(upstream, Batch(batch.waves[:1], batch.cuts[:1]))[0])
+    assert several == pytest.approx(alone, rel=1e-3) and several > 0
