@@ -7,7 +7,9 @@ from typing import Any
 
 from speechft.report.collect import Score, paired_interval
 
-TITLES = {"pr": "PR, PER % ↓", "sid": "SID, accuracy % ↑", "ks": "KS, accuracy % ↑"}
+TITLES = {
+    "pr": "PR, PER % ↓", "sid": "SID, accuracy % ↑", "ks": "KS, accuracy % ↑", "ic": "IC, accuracy % ↑",
+}  # fmt: skip
 
 Rows = Mapping[str, Mapping[str, Sequence[Score]]]
 """Model -> task -> one score per seed; the first model is what the others are compared with."""

@@ -13,6 +13,7 @@ from tiny_corpora import (
     make_voxceleb,
     save_upstream,
 )
+from tiny_pooled import make_fluent_commands
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +34,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_librispeech(root / "ls")
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
+    make_fluent_commands(root / "fsc")
     return Corpora(root)
 
 

@@ -58,7 +58,7 @@ def run_reference(task, settings, corpora, upstream, folder):
         return run.run(), run
 
 
-@pytest.mark.parametrize("name", ["ks", "sid", "pr"])
+@pytest.mark.parametrize("name", ["ks", "sid", "pr", "ic"])
 def test_fast_is_s3prl(name, corpora, upstream, tmp_path):
     compat.install()
     task, settings = get_task(name), settings_for(name)

@@ -39,6 +39,7 @@ def build(task, settings, data, folder):
         ("pr", ["data.librispeech", "data.lexicon"]),
         ("sid", ["data.voxceleb1", "data.iden_split"]),
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
+        ("ic", ["data.fluent_commands"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -69,7 +70,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks"):
+    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks, ic"):
         get_task("asv")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))
@@ -80,7 +81,10 @@ def test_wrong_settings():
 def test_configs_are_the_official_recipes(tmp_path, corpora):
     recipes = compose()["superb"]
     assert list(recipes) == list(NAMES)
-    official = {"pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4)}
+    official = {
+        "pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4),
+        "ic": (200_000, 32, 1, 1e-4),
+    }  # fmt: skip
     for name, (steps, batch, accumulate, rate) in official.items():
         config = get_task(name).config(recipes[name], corpora.data, tmp_path)
         assert config["runner"]["total_steps"] == steps

@@ -92,6 +92,7 @@ class Corpora:
             "voxceleb1": str(self.root / "vox"),
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
+            "fluent_commands": str(self.root / "fsc"),
         }
 
 
@@ -100,6 +101,7 @@ RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
+    "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
 }
 
 

@@ -66,6 +66,7 @@ class Task(ABC):
         folder: s3prl's, under s3prl/downstream.
         metric: the key under which the expert logs the main metric.
         higher_better: its direction.
+        loss: the key under which the expert logs its loss.
         kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
             facts: "what is exact"), else `frames`.
         needs: keys of `data` the user must set, with what they are and where to get them.
@@ -76,6 +77,7 @@ class Task(ABC):
     folder: str
     metric: str
     higher_better: bool
+    loss = "loss"
     kind: Literal["pooled", "frames"]
     needs: ClassVar[Mapping[str, str]]
     extra_keys: Sequence[str] = ()
