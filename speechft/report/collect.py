@@ -20,7 +20,8 @@ class Score:
         value: the main metric in per cent.
         higher_better: its direction.
         utterances: `[test utterances, 2]` float64: what counts (errors, or correct answers) and of how much (the
-            reference's length, or 1), in the order of the utterances' names, so that models can be paired.
+            reference's length, or 1, or a fold's weight), in the order of the utterances' names, so that models can
+            be paired.
     """
 
     task: str
@@ -48,11 +49,18 @@ def read_score(path: Path) -> Score:
         json.loads(line) for line in path.with_suffix(".utterances.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     lines.sort(key=lambda line: str(line["file"]))
-    counts = [(line["errors"], line["length"]) if "errors" in line else (line["correct"], 1) for line in lines]
+    counts = [_counts(line) for line in lines]
     return Score(
         str(record["task"]), str(record["metric"]), 100 * float(record["metrics"][record["metric"]]),
         bool(record["higher_better"]), int(record["seed"]), np.array(counts, dtype=np.float64), record,
     )  # fmt: skip
+
+
+def _counts(line: dict[str, Any]) -> tuple[float, float]:
+    if "errors" in line:
+        return line["errors"], line["length"]
+    weight = line.get("weight", 1)  # of an utterance of a fold, so that folds of different size count the same
+    return line["correct"] * weight, weight
 
 
 def paired_interval(

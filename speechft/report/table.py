@@ -9,6 +9,7 @@ from speechft.report.collect import Score, paired_interval
 
 TITLES = {
     "pr": "PR, PER % ↓", "sid": "SID, accuracy % ↑", "ks": "KS, accuracy % ↑", "ic": "IC, accuracy % ↑",
+    "er": "ER, accuracy % ↑",
 }  # fmt: skip
 
 Rows = Mapping[str, Mapping[str, Sequence[Score]]]

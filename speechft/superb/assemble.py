@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from speechft.superb.extract import data_identity, extract, plan
 from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
-from speechft.superb.store import FeatureStore, Key, Layout, check_budget
+from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget
 from speechft.superb.tasks.base import SPLITS, Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
@@ -72,6 +73,23 @@ def plan_splits(
     return plans
 
 
+def pooled_plan(
+    task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any], data: Mapping[str, Any],
+    upstream: Upstream, dtype: str, numerics: Numerics,
+) -> tuple[Split, Key, Layout]:  # fmt: skip
+    """One set of items for all splits (`Task.one_store`), in the order of their paths: folds then find it made."""
+    items = {item.path: item for split, _, _ in plans.values() for item in split.items}
+    ordered = [replace(items[path], index=number) for number, path in enumerate(sorted(items))]
+    split = Split("all", ordered, list(range(len(ordered) + 1)))
+    return split, *plan(task, split, upstream, data_identity(task, split, settings, data), dtype, numerics)
+
+
+def part_of(features: Features, whole: Split, split: Split) -> Features:
+    """The features of a split out of those of `pooled_plan`."""
+    numbers = {item.path: number for number, item in enumerate(whole.items)}
+    return features.part([numbers[item.path] for item in split.items])
+
+
 def assemble(
     task: Task,
     settings: Mapping[str, Any],
@@ -98,16 +116,22 @@ def assemble(
     featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
     after_init = saved.random_state()
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
-    sets = {key.digest: (key, layout) for _, key, layout in plans.values()}.values()
+    sources = (
+        {"all": pooled_plan(task, plans, settings, data, upstream, frames_dtype, numerics)} if task.one_store else plans
+    )
+    sets = {key.digest: (key, layout) for _, key, layout in sources.values()}.values()
     total = sum(layout.total_bytes(key) for key, layout in sets)
     missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
     check_budget(store.root, total, missing, budget_gb, task.name)
-    splits = {}
-    for name, (split, key, layout) in plans.items():
-        features = extract(
+    stored = {}
+    for name, (split, key, layout) in sources.items():
+        stored[name] = extract(
             task, expert, split, upstream, store, key, layout, device, batch_seconds,
             bar(f"{task.name} features {name}"), say, numerics,
         )  # fmt: skip
+    splits = {}
+    for name, (split, _, _) in plans.items():
+        features = part_of(stored["all"], sources["all"][0], split) if task.one_store else stored[name]
         splits[name] = FeatureSplit(task, expert, split, features, device)
     saved.set_random_state(after_init)
     run = FastRun(task, config, featurizer, expert, splits, seed, device, progress=bar(f"{task.name} head"))

@@ -121,7 +121,7 @@ class Settings:
 
         The user's paths count with their size and time of change, the files below a folder do not.
         """
-        paths = [path for key in (*task.needs, "phones") for path in task.paths(self.data, key)]
+        paths = [path for key in (*task.needs, *task.optional, "phones") for path in task.paths(self.data, key)]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
         recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}

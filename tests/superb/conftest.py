@@ -13,7 +13,7 @@ from tiny_corpora import (
     make_voxceleb,
     save_upstream,
 )
-from tiny_pooled import make_fluent_commands
+from tiny_pooled import make_fluent_commands, make_iemocap
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +35,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
     make_fluent_commands(root / "fsc")
+    make_iemocap(root / "iemocap")
     return Corpora(root)
 
 

@@ -40,6 +40,7 @@ def build(task, settings, data, folder):
         ("sid", ["data.voxceleb1", "data.iden_split"]),
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
         ("ic", ["data.fluent_commands"]),
+        ("er", ["data.iemocap"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -70,7 +71,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks, ic"):
+    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks, ic, er"):
         get_task("asv")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))
@@ -83,7 +84,7 @@ def test_configs_are_the_official_recipes(tmp_path, corpora):
     assert list(recipes) == list(NAMES)
     official = {
         "pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4),
-        "ic": (200_000, 32, 1, 1e-4),
+        "ic": (200_000, 32, 1, 1e-4), "er": (30_000, 4, 8, 1e-4),
     }  # fmt: skip
     for name, (steps, batch, accumulate, rate) in official.items():
         config = get_task(name).config(recipes[name], corpora.data, tmp_path)

@@ -93,6 +93,7 @@ class Corpora:
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
             "fluent_commands": str(self.root / "fsc"),
+            "iemocap": str(self.root / "iemocap"),
         }
 
 
@@ -102,6 +103,7 @@ RECIPES = {
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
+    "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
 }
 
 

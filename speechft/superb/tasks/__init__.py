@@ -7,7 +7,7 @@ from importlib import import_module
 from speechft.errors import UsageError
 from speechft.superb.tasks.base import Task
 
-NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS", "ic": "IC"}
+NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS", "ic": "IC", "er": "ER"}
 """Task name (and module of this package) -> class."""
 
 

@@ -70,6 +70,7 @@ class Task(ABC):
         kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
             facts: "what is exact"), else `frames`.
         needs: keys of `data` the user must set, with what they are and where to get them.
+        optional: keys of `data` with paths the user may set.
         extra_keys: keys of the task's configuration besides the common recipe.
     """
 
@@ -80,9 +81,24 @@ class Task(ABC):
     loss = "loss"
     kind: Literal["pooled", "frames"]
     needs: ClassVar[Mapping[str, str]]
+    optional: Sequence[str] = ()
     extra_keys: Sequence[str] = ()
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
+
+    one_store = False
+    """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+
+    # ---------------------------------------------------------------- evaluations under one name
+
+    def variants(self, settings: Mapping[str, Any]) -> Sequence[str]:
+        """Names of the evaluations this task is the mean of (folds); empty when it is one."""
+        del settings
+        return ()
+
+    def variant(self, name: str) -> Task:
+        """The task of one such name."""
+        raise NotImplementedError(f"{self.name} has no variant {name}")
 
     # ---------------------------------------------------------------- what the user brings
 
