@@ -41,12 +41,14 @@ def run_variants(task: Task, names: Sequence[str], work: Path, fingerprint: str,
             lines = variant.utterances(outcome.records)
             kept = {
                 "fingerprint": fingerprint, "data": data, "metrics": outcome.metrics, "dev": outcome.dev,
-                "weights": outcome.weights, "steps": outcome.steps, "utterances": lines,
+                "weights": outcome.weights, "steps": outcome.steps, "lr": outcome.lr, "search": outcome.search,
+                "utterances": lines,
             }  # fmt: skip
             write_json(folder / _FILE, kept)
         outcomes[name] = Outcome(
-            kept["metrics"], kept["dev"], {"utterances": kept["utterances"]}, kept["weights"], kept["steps"]
-        )
+            kept["metrics"], kept["dev"], {"utterances": kept["utterances"]}, kept["weights"], kept["steps"],
+            kept["lr"], kept["search"],
+        )  # fmt: skip
         hashes.append(kept["data"])
     return combine(outcomes), sha256_json(hashes)
 
@@ -68,6 +70,7 @@ def combine(outcomes: Mapping[str, Outcome]) -> Outcome:
         `metrics` and `dev`: each value's mean under its name (but `step`), then each variant's own as `NAME-VARIANT`.
         `records`: `utterances`, the lines of all variants, with `file` as `VARIANT/FILE` and a `weight` with which the
         weighted mean over utterances is the mean of the variants. `weights`: mean per layer. `steps`: of one variant.
+        `lr`: None if variants chose different ones. `search`: of all variants, with the name of each as `variant`.
     """
     total = sum(len(outcome.records["utterances"]) for outcome in outcomes.values())
     lines = []
@@ -75,6 +78,7 @@ def combine(outcomes: Mapping[str, Outcome]) -> Outcome:
         own = outcome.records["utterances"]
         weight = total / (len(outcomes) * len(own)) if own else 0.0
         lines += [{**line, "file": f"{name}/{line['file']}", "weight": weight} for line in own]
+    rates = {outcome.lr for outcome in outcomes.values()}
     layers = zip(*(outcome.weights for outcome in outcomes.values()), strict=True)
     return Outcome(
         _means({name: outcome.metrics for name, outcome in outcomes.items()}),
@@ -82,6 +86,8 @@ def combine(outcomes: Mapping[str, Outcome]) -> Outcome:
         {"utterances": lines},
         [sum(layer) / len(layer) for layer in layers],
         max(outcome.steps for outcome in outcomes.values()),
+        rates.pop() if len(rates) == 1 else None,
+        [{"variant": name, **one} for name, outcome in outcomes.items() for one in outcome.search],
     )
 
 

@@ -182,3 +182,17 @@ def test_meta_data_of_the_user(tmp_path, corpora, configuration, upstream):
     path.write_text("{}")
     with pytest.raises(SpeechFTError, match=r"train_meta_data.json has no labels and meta_data"):
         task.check(data, settings_for())
+
+
+def test_each_fold_chooses_its_own_rate(configuration, upstream):
+    """Two rates of which one learns nothing: every fold's dev set says so."""
+    cfg = configuration({"steps": 20, "eval_step": 10}, lr=[1e-9, 3e-2], tasks=["er"])
+    result = evaluate([upstream], cfg=cfg, progress=silent())[0]
+    search = result["lr_search"]
+    assert [(one["variant"], one["lr"]) for one in search] == [
+        ("fold2", 1e-9), ("fold2", 3e-2), ("fold5", 1e-9), ("fold5", 3e-2),
+    ]  # fmt: skip
+    for fold in (2, 5):
+        scores = [one["dev"].get("acc", 0) for one in search if one["variant"] == f"fold{fold}"]
+        assert result["dev"][f"acc-fold{fold}"] == max(scores)
+    assert result["lr"] in (3e-2, None)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from speechft.errors import SpeechFTError, UsageError
+from speechft.superb.records import Scores
 
 SPLITS = ("train", "dev", "test")
 
@@ -66,9 +67,9 @@ class Task(ABC):
         folder: s3prl's, under s3prl/downstream.
         metric: the key under which the expert logs the main metric.
         higher_better: its direction.
-        loss: the key under which the expert logs its loss.
         kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
             facts: "what is exact"), else `frames`.
+        percent: metrics that the expert logs in per cent; results hold fractions throughout.
         needs: keys of `data` the user must set, with what they are and where to get them.
         optional: keys of `data` with paths the user may set.
         extra_keys: keys of the task's configuration besides the common recipe.
@@ -78,10 +79,10 @@ class Task(ABC):
     folder: str
     metric: str
     higher_better: bool
-    loss = "loss"
     kind: Literal["pooled", "frames"]
     needs: ClassVar[Mapping[str, str]]
     optional: Sequence[str] = ()
+    percent: Sequence[str] = ()
     extra_keys: Sequence[str] = ()
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
@@ -169,15 +170,21 @@ class Task(ABC):
                 "eval_step": min(int(settings["eval_step"]), steps),
                 "save_step": min(int(settings["save_step"]), steps),
                 "max_keep": 1,
-                "eval_dataloaders": ["dev"],
+                "eval_dataloaders": [self.expert_split("dev")],
             },
             "optimizer": {
                 "name": "TorchOptim",
                 "torch_optim_name": str(settings["optimizer"]),
-                "lr": float(settings["lr"]),
+                "lr": first_rate(settings["lr"]),
             },
             "downstream_expert": self.expert_config(settings, data, work),
+            # s3prl's loop masks and warps training features when this is given
+            **({"specaug": dict(settings["specaug"])} if settings.get("specaug") else {}),
         }
+
+    def expert_split(self, split: str) -> str:
+        """What s3prl's expert calls `train`, `dev` or `test`."""
+        return split
 
     @contextlib.contextmanager
     def environment(self, work: Path) -> Iterator[None]:
@@ -201,7 +208,7 @@ class Task(ABC):
         kept = expert.__dict__.setdefault("_speechft_loaders", {})
         if split not in kept:
             self.before_loader(expert, 0)
-            kept[split] = expert.get_dataloader(split)
+            kept[split] = expert.get_dataloader(self.expert_split(split))
         return kept[split]
 
     # ---------------------------------------------------------------- the data sets, item by item
@@ -252,9 +259,19 @@ class Task(ABC):
 
     # ---------------------------------------------------------------- results
 
+    def metrics(self, scores: Scores, split: str) -> dict[str, float]:
+        """What the expert logged for a split, every rate as a fraction."""
+        logged = scores.of(self.expert_split(split))
+        return {name: value / 100 if name in self.percent else value for name, value in logged.items()}
+
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
         """One line per test utterance from the expert's records, for bootstrap intervals later."""
+
+
+def first_rate(lr: Any) -> float:
+    """The learning rate, or the first of several (the engines replace it)."""
+    return float(lr[0] if isinstance(lr, (list, tuple)) else lr)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from speechft.superb.records import Scores
 from speechft.superb.tasks.base import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 
@@ -20,7 +21,6 @@ class IC(UtteranceTask):
 
     name = "ic"
     folder = "fluent_commands"
-    loss = "intent_loss"
     needs: ClassVar[Mapping[str, str]] = {
         "fluent_commands": "fluent_speech_commands_dataset with data/ and wavs/speakers/, on request from fluent.ai",
     }
@@ -69,6 +69,10 @@ class IC(UtteranceTask):
                 "UtteranceLevel": {"pooling": "MeanPooling"},
             },
         }
+
+    def metrics(self, scores: Scores, split: str) -> dict[str, float]:
+        logged = super().metrics(scores, split)
+        return {name.removeprefix("intent_"): value for name, value in logged.items()}
 
     def dataset(self, expert: Any, split: str) -> Any:
         return getattr(expert, f"{split}_dataset")
