@@ -2,8 +2,8 @@
 
 HuBERT (2106.07447, section II-A) clusters MFCCs first and, in later iterations, a hidden layer of the model before;
 section II-C allows several code books at once, and product quantisation: parts of a feature vector clustered apart. A
-code book here is one entry of `task.codebooks`. With `regress: true` the target is not a cluster but the features themselves, as
-when one network is distilled into another (DistilHuBERT, 2110.01900): more is said in every frame.
+code book here is one entry of `task.codebooks`. With `regress: true` the target is not a cluster but the features
+themselves, as when one network is distilled into another (DistilHuBERT, 2110.01900): more is said in every frame.
 """
 
 from __future__ import annotations
