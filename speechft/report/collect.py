@@ -19,9 +19,9 @@ class Score:
     Attributes:
         value: the main metric in per cent.
         higher_better: its direction.
-        utterances: `[test utterances, 2]` float64: what counts (errors, or correct answers) and of how much (the
-            reference's length, or 1, or a fold's weight), in the order of the utterances' names, so that models can
-            be paired.
+        utterances: `[test utterances, 2]` float64: what counts (errors, correct answers, or a value) and of how much
+            (the reference's length, or 1, or a fold's weight), in the order of the utterances' names, so that models
+            can be paired.
     """
 
     task: str
@@ -60,7 +60,7 @@ def _counts(line: dict[str, Any]) -> tuple[float, float]:
     if "errors" in line:
         return line["errors"], line["length"]
     weight = line.get("weight", 1)  # of an utterance of a fold, so that folds of different size count the same
-    return line["correct"] * weight, weight
+    return line.get("correct", line.get("value")) * weight, weight
 
 
 def paired_interval(

@@ -9,7 +9,7 @@ from speechft.report.collect import Score, paired_interval
 
 TITLES = {
     "pr": "PR, PER % ↓", "sid": "SID, accuracy % ↑", "ks": "KS, accuracy % ↑", "ic": "IC, accuracy % ↑",
-    "er": "ER, accuracy % ↑",
+    "er": "ER, accuracy % ↑", "qbe": "QbE, MTWV % ↑",
 }  # fmt: skip
 
 Rows = Mapping[str, Mapping[str, Sequence[Score]]]

@@ -23,7 +23,7 @@ from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
 from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget
-from speechft.superb.tasks.base import SPLITS, Split, Task
+from speechft.superb.tasks.base import Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
@@ -66,14 +66,14 @@ def plan_splits(
 ) -> dict[str, tuple[Split, Key, Layout]]:  # fmt: skip
     """Items, store key and size of each split."""
     plans = {}
-    for name in SPLITS:
-        split = task.split(expert, name, int(settings["crops"]))
+    for name in task.splits:
+        split = task.split(expert, name, int(settings.get("crops", 1)))
         identity = data_identity(task, split, settings, data)
         plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))
     return plans
 
 
-def pooled_plan(
+def shared_plan(
     task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any], data: Mapping[str, Any],
     upstream: Upstream, dtype: str, numerics: Numerics,
 ) -> tuple[Split, Key, Layout]:  # fmt: skip
@@ -85,9 +85,38 @@ def pooled_plan(
 
 
 def part_of(features: Features, whole: Split, split: Split) -> Features:
-    """The features of a split out of those of `pooled_plan`."""
+    """The features of a split out of those of `shared_plan`."""
     numbers = {item.path: number for number, item in enumerate(whole.items)}
     return features.part([numbers[item.path] for item in split.items])
+
+
+def stored_splits(
+    task: Task, expert: Any, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any],
+    data: Mapping[str, Any], upstream: Upstream, store: FeatureStore, device: torch.device, frames_dtype: str,
+    batch_seconds: float, budget_gb: float, bar: Bar = no_bar, say: Callable[[str], None] = lambda text: None,
+    numerics: Numerics = FLOAT32,
+) -> dict[str, Features]:  # fmt: skip
+    """The features of each split of `plan_splits`, from the store or computed into it.
+
+    Raises:
+        SpeechFTError: over budget, unreadable files, a full disk.
+    """
+    sources = (
+        {"all": shared_plan(task, plans, settings, data, upstream, frames_dtype, numerics)} if task.one_store else plans
+    )
+    sets = {key.digest: (key, layout) for _, key, layout in sources.values()}.values()
+    total = sum(layout.total_bytes(key) for key, layout in sets)
+    missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
+    check_budget(store.root, total, missing, budget_gb, task.name)
+    stored = {}
+    for name, (split, key, layout) in sources.items():
+        stored[name] = extract(
+            task, expert, split, upstream, store, key, layout, device, batch_seconds,
+            bar(f"{task.name} features {name}"), say, numerics,
+        )  # fmt: skip
+    if not task.one_store:
+        return stored
+    return {name: part_of(stored["all"], sources["all"][0], split) for name, (split, _, _) in plans.items()}
 
 
 def assemble(
@@ -116,23 +145,11 @@ def assemble(
     featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
     after_init = saved.random_state()
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
-    sources = (
-        {"all": pooled_plan(task, plans, settings, data, upstream, frames_dtype, numerics)} if task.one_store else plans
-    )
-    sets = {key.digest: (key, layout) for _, key, layout in sources.values()}.values()
-    total = sum(layout.total_bytes(key) for key, layout in sets)
-    missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
-    check_budget(store.root, total, missing, budget_gb, task.name)
-    stored = {}
-    for name, (split, key, layout) in sources.items():
-        stored[name] = extract(
-            task, expert, split, upstream, store, key, layout, device, batch_seconds,
-            bar(f"{task.name} features {name}"), say, numerics,
-        )  # fmt: skip
-    splits = {}
-    for name, (split, _, _) in plans.items():
-        features = part_of(stored["all"], sources["all"][0], split) if task.one_store else stored[name]
-        splits[name] = FeatureSplit(task, expert, split, features, device)
+    features = stored_splits(
+        task, expert, plans, settings, data, upstream, store, device, frames_dtype, batch_seconds, budget_gb, bar, say,
+        numerics,
+    )  # fmt: skip
+    splits = {name: FeatureSplit(task, expert, split, features[name], device) for name, (split, _, _) in plans.items()}
     saved.set_random_state(after_init)
     run = FastRun(task, config, featurizer, expert, splits, seed, device, progress=bar(f"{task.name} head"))
     run.data = sha256_json([key.data for _, key, _ in plans.values()])

@@ -151,7 +151,7 @@ def _guarded(
     from speechft.superb.variants import run_variants
 
     log = work / "s3prl.log"
-    engine = _fast if settings.engine == "fast" else _reference
+    engine = task.engine(settings.engine) or (_fast if settings.engine == "fast" else _reference)
 
     def run(task: Task, work: Path) -> tuple[Outcome, str]:
         with task.environment(work):

@@ -12,7 +12,7 @@ from speechft.files import cache_dir, sha256_json
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
-_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")  # on the result
+_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -99,8 +99,10 @@ class Settings:
         superb = {task: dict(cfg["superb"][task]) for task in tasks}
         if cfg.get("crops") is not None:
             for settings in superb.values():
-                settings["crops"] = int(cfg["crops"])
+                settings.update({"crops": int(cfg["crops"])} if "crops" in settings else {})
         for task, settings in superb.items():
+            if "lr" not in settings:  # nothing is trained
+                continue
             settings["lr"] = _rates(settings["lr"] if cfg.get("lr") is None else cfg["lr"], task)
         store = cfg.get("store")
         return cls(

@@ -41,6 +41,7 @@ def build(task, settings, data, folder):
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
         ("ic", ["data.fluent_commands"]),
         ("er", ["data.iemocap"]),
+        ("qbe", ["data.quesst14"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -71,7 +72,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks, ic, er"):
+    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks, ic, er, qbe"):
         get_task("asv")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))

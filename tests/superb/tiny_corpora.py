@@ -94,6 +94,7 @@ class Corpora:
             "speech_commands_test": str(self.root / "sc_test"),
             "fluent_commands": str(self.root / "fsc"),
             "iemocap": str(self.root / "iemocap"),
+            "quesst14": str(self.root / "quesst14Database"),
         }
 
 
@@ -104,6 +105,7 @@ RECIPES = {
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
     "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
+    "qbe": {"num_workers": 0, "workers": 1},
 }
 
 
