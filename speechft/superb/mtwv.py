@@ -114,7 +114,8 @@ def maximum(scores: Scores, truth: Truth, costs: Costs, default: float = DEFAULT
         moves.append(left)
     height, share = np.array(levels, dtype=np.float64), np.array(moves, dtype=np.float64)
     order = np.argsort(-height, kind="stable")
-    sums = np.cumsum(share[order]) / len(queries)
+    # rounded, so that of equally good thresholds the highest is taken, whatever the order of summation
+    sums = (np.cumsum(share[order]) / len(queries)).round(12)
     last = np.flatnonzero(np.append(np.diff(height[order]) != 0, True))  # equal scores are accepted together
     best = last[np.argmax(sums[last])]
     threshold = float(height[order][best]) if sums[best] > 0 else float("inf")

@@ -106,3 +106,12 @@ def test_reading_the_corpus(tmp_path):
     (scoring / "groundtruth_quesst14_dev" / "second.rttm").write_text("")
     with pytest.raises(SpeechFTError, match=r"has 2 files \*\.rttm"):
         read_truth(scoring / "groundtruth_quesst14_dev")
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    """At each further threshold a hit (one of 5) and a false alarm (one of 7) cancel out, but for rounding."""
+    hits, others = [f"hit{n}" for n in range(5)], [f"other{n}" for n in range(7)]
+    truth = Truth(frozenset(hits + others), {"a": frozenset(hits)})
+    scores = {**{name: 7.0 - n for n, name in enumerate(hits)}, **{name: 6.0 - n for n, name in enumerate(others)}}
+    value = maximum({"a": scores}, truth, Costs(target=5 / 12, false_alarm=1, miss=1))
+    assert (value.mtwv, value.threshold) == (pytest.approx(1 / 5), 7.0)

@@ -19,7 +19,10 @@ _TRUTHS = {"dev": "groundtruth_quesst14_dev", "test": "groundtruth_quesst14_eval
 
 
 class QbE(Task):
-    """Nothing is trained: every layer is searched on dev, and the best one on eval (`superb/search.py`)."""
+    """Nothing is trained: every layer is searched on dev, and the best one on eval (`superb/search.py`).
+
+    The corpus is at 8 kHz; its conversion to 16 kHz, SoX's in s3prl, is torchaudio's here (`superb/sox_effects.py`).
+    """
 
     name = "qbe"
     folder = "quesst14_dtw"
