@@ -40,6 +40,8 @@ REQUIRED = {  # distribution -> what it is for
 OPTIONAL = {
     "espeakng-loader": ("demo", "the synthetic corpus and the demo"),
     "onnxruntime": ("onnx", "pre-training targets from an ONNX network"),
+    "dtw-python": ("qbe", "SUPERB's QbE"),
+    "lxml": ("qbe", "SUPERB's QbE"),
 }
 
 

@@ -92,7 +92,7 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "engine": settings.engine,
         "precision": settings.numerics.precision,
         "compile": settings.numerics.compile,
-        "metrics": {key: value for key, value in outcome.metrics.items() if key != "loss"},
+        "metrics": {key: value for key, value in outcome.metrics.items() if not key.startswith("loss")},
         "metric": task.metric,
         "higher_better": task.higher_better,
         "lr": outcome.lr,
@@ -109,12 +109,14 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "settings": dict(settings.superb[task.name]),
         "fingerprint": fingerprint,
     }
-    lines = task.utterances(outcome.records)
+    combined = outcome.records.get("utterances")  # of a task with variants
+    lines = task.utterances(outcome.records) if combined is None else combined
     result["test_utterances"] = len(lines)
     utterances = settings.out / name / f"{task.name}.utterances.jsonl"
     write_text(utterances, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_json(result_file, result)
-    (work / "state.pt").unlink(missing_ok=True)
+    for state in work.rglob("state.pt"):
+        state.unlink()
     score = outcome.metrics.get(task.metric, float("nan"))
     progress.say(f"{name} {task.name}: {task.metric} {score:.4f} in {result['seconds']:.0f} s, {result_file}")
     return result
@@ -147,14 +149,20 @@ def _guarded(
 
     from speechft.superb import compat
     from speechft.superb.quiet import quiet
+    from speechft.superb.variants import run_variants
 
     log = work / "s3prl.log"
-    run = _fast if settings.engine == "fast" else _reference
+    engine = task.engine(settings.engine) or (_fast if settings.engine == "fast" else _reference)
+
+    def run(task: Task, work: Path) -> tuple[Outcome, str]:
+        with task.environment(work):
+            return engine(upstream, task, settings, work, fingerprint, progress)
+
     with quiet(log):
         compat.install()
         try:
-            with task.environment(work):
-                return run(upstream, task, settings, work, fingerprint, progress)
+            variants = task.variants(settings.superb[task.name])
+            return run_variants(task, variants, work, fingerprint, run) if variants else run(task, work)
         except SpeechFTError:
             raise
         except torch.OutOfMemoryError as error:

@@ -10,6 +10,7 @@ extraction goes on at the next shard, and a shard whose bytes do not match its c
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -104,7 +105,14 @@ class Features:
 
     @property
     def nbytes(self) -> int:
-        return sum(shard.nbytes for shard in self.maps)
+        rows = sum(end - start for _, start, end in self.place.values())
+        return rows * self.maps[0][0].nbytes if rows else 0
+
+    def part(self, items: Sequence[int]) -> Features:
+        """Some of the items as a set of its own, in this order, on the same files."""
+        chosen = copy.copy(self)
+        chosen.place = {number: self.place[item] for number, item in enumerate(items)}
+        return chosen
 
     def rows(self, item: int) -> np.ndarray:
         """`[rows, layers, dim]` of one item, a view of the file."""

@@ -42,6 +42,9 @@ def build(task, settings, data, folder):
         ("asr", ["data.librispeech"]),
         ("sf", ["data.snips"]),
         ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
+        ("ic", ["data.fluent_commands"]),
+        ("er", ["data.iemocap"]),
+        ("qbe", ["data.quesst14"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -86,6 +89,7 @@ def test_configs_are_the_official_recipes(tmp_path, corpora):
     official = {
         "pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4),
         "asr": (200_000, 32, 1, 1e-4), "sf": (200_000, 32, 1, 1e-4),
+        "ic": (200_000, 32, 1, 1e-4), "er": (30_000, 4, 8, 1e-4),
     }  # fmt: skip
     for name, (steps, batch, accumulate, rate) in official.items():
         config = get_task(name).config(recipes[name], corpora.data, tmp_path)

@@ -96,6 +96,9 @@ class Corpora:
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
             "snips": str(self.root / "snips"),
+            "fluent_commands": str(self.root / "fsc"),
+            "iemocap": str(self.root / "iemocap"),
+            "quesst14": str(self.root / "quesst14Database"),
         }
 
 
@@ -113,6 +116,9 @@ RECIPES = {
     "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
     "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.3},
+    "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
+    "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
+    "qbe": {"num_workers": 0, "workers": 1},
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -71,7 +71,10 @@ class Task(ABC):
             facts: "what is exact"), else `frames`.
         percent: metrics that the expert logs in per cent; results hold fractions throughout.
         needs: keys of `data` the user must set, with what they are and where to get them.
-        extra_keys: keys of the task's configuration besides the common recipe.
+        optional: keys of `data` with paths the user may set.
+        recipe_keys: keys of the task's configuration that all trained tasks have.
+        extra_keys: its other keys.
+        splits: that it has.
     """
 
     name: str
@@ -80,15 +83,34 @@ class Task(ABC):
     higher_better: bool
     kind: Literal["pooled", "frames"]
     needs: ClassVar[Mapping[str, str]]
+    optional: Sequence[str] = ()
     percent: Sequence[str] = ()
+    recipe_keys: Sequence[str] = _RECIPE_KEYS
     extra_keys: Sequence[str] = ()
+    splits: Sequence[str] = SPLITS
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
 
-    splits: Sequence[str] = SPLITS
-    """The splits the task has."""
     selected_on = "dev"
     """The split whose scores choose among the states of a training; `test` where SUPERB has it so."""
+    one_store = False
+    """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+
+    # ---------------------------------------------------------------- evaluations under one name
+
+    def variants(self, settings: Mapping[str, Any]) -> Sequence[str]:
+        """Names of the evaluations this task is the mean of (folds); empty when it is one."""
+        del settings
+        return ()
+
+    def variant(self, name: str) -> Task:
+        """The task of one such name."""
+        raise NotImplementedError(f"{self.name} has no variant {name}")
+
+    def engine(self, name: str) -> Callable[..., Any] | None:
+        """The task's own way of being run by `fast` or `s3prl`, as `evaluate._fast`; None for training a head."""
+        del name
+        return None
 
     # ---------------------------------------------------------------- what the user brings
 
@@ -122,7 +144,7 @@ class Task(ABC):
             SpeechFTError: files.
             UsageError: settings.
         """
-        known = {*_RECIPE_KEYS, *self.extra_keys}
+        known = {*self.recipe_keys, *self.extra_keys}
         unknown = sorted(set(settings) - known)
         if unknown:
             raise UsageError(f"superb.{self.name} has no {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
@@ -130,7 +152,7 @@ class Task(ABC):
         if absent:
             raise UsageError(f"superb.{self.name} lacks {', '.join(absent)}", "see configs/superb")
         for key in ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops"):
-            if int(settings[key]) < 1:
+            if key in settings and int(settings[key]) < 1:
                 raise UsageError(f"superb.{self.name}.{key}={settings[key]} is below 1", "give a positive number")
         problems = self.missing(data)
         if problems:
