@@ -102,13 +102,10 @@ def _score(
     utterances = recognise(lines, column.metric)
     if lines and utterances is None:
         why = f"the results of single utterances in {path.with_suffix('.utterances.jsonl')} are of no known shape"
-    # s3prl's ASR expert logs per cent, the others fractions; the utterances tell which it is, where there are any.
-    per_cent = value if column.key in ("asr.wer", "asr.uer") and value > 2 else 100 * value
+    per_cent = 100 * value
     if utterances is not None:
         again = 100 * float(utterances.score()[0])
-        if not abs(again - per_cent) <= _TOLERANCE and abs(again - value) <= _TOLERANCE:
-            per_cent = value
-        elif not abs(again - per_cent) <= _TOLERANCE:
+        if not abs(again - per_cent) <= _TOLERANCE:  # or it is no number
             utterances = None
             why = f"{path} records {column.metric} {per_cent:.2f}, but its utterances give {again:.2f}"
     return Score(column.task, column.metric, per_cent, column.higher_better, seed, utterances, record, why, path)

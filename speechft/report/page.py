@@ -128,9 +128,11 @@ def _footnotes(report: Mapping[str, Any]) -> str:
     recalled = any(not one["checked"] for row in report["published"] for one in row["sources"].values())
     if recalled or report["superb_s"]["unchecked"]:
         lines.append(f"{UNCHECKED} recalled, unchecked.")
-    if report["published"] and report["off_official"]:
+    if report["off_official"]:
         tasks = [f"{task.upper()} ({'; '.join(phrases)})" for task, phrases in report["off_official"].items()]
-        lines.append(f"Not SUPERB's recipe, so published rows are no yardstick: {'; '.join(tasks)}.")
+        lines.append(
+            f"Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: {'; '.join(tasks)}."
+        )
     lines += [f"Note: {note}." for note in report["notes"]]
     return "\n".join(lines)
 
@@ -140,8 +142,8 @@ def _how(report: Mapping[str, Any]) -> str:
     spread = " ± is half the range over seeds, of which the mean is shown; intervals do not contain it."
     lines = [
         f"In brackets: 95 % percentile intervals of {report['bootstrap']['draws']} bootstrap draws of the test "
-        "utterances (trials for ASV, drawn as if independent); differences are paired, utterance by utterance."
-        + (spread if several else "")
+        "utterances (trials for ASV and queries for QbE, as if they were independent); differences are paired, "
+        "utterance by utterance." + (spread if several else "")
     ]
     score = report["superb_s"]
     if score["columns"]:

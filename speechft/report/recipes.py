@@ -20,7 +20,7 @@ def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
         key: value for key, value in (record.get("settings") or {}).items() if key not in (*_WITHOUT_EFFECT, "lr")
     }
     searched = (record.get("settings") or {}).get("lr")
-    if isinstance(searched, (list, tuple)):
+    if isinstance(searched, (list, tuple)) and len(searched) > 1:
         settings["lr"] = sorted(float(one) for one in searched)
     elif isinstance(record.get("lr"), (int, float)):
         settings["lr"] = float(record["lr"])

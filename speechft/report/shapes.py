@@ -63,12 +63,6 @@ def _pooled(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (weights @ numbers[:, 0]) / (weights @ numbers[:, 1])
 
 
-def _folds(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean over cross-validation folds (third column) of each fold's ratio of sums."""
-    folds = numbers[:, 2]
-    return np.mean([_pooled(numbers[folds == one], weights[:, folds == one]) for one in np.unique(folds)], axis=0)
-
-
 def equal_error_rate(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Where false alarms and misses are equally frequent, on the line between the two thresholds around it.
 
@@ -80,19 +74,25 @@ def equal_error_rate(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
         weights: `[draws, trials]`.
     """
     order = np.argsort(-numbers[:, 0], kind="stable")
-    scores, same = numbers[order, 0], numbers[order, 1]
+    scores, same = numbers[order, 0], numbers[order, 1] > 0.5
     last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # of the trials that share a score
-    drawn = weights[:, order]
-    hits = np.cumsum(drawn * same, axis=1)
-    alarms = np.cumsum(drawn * (1 - same), axis=1)
-    hits, alarms = hits[:, last] / hits[:, -1:], alarms[:, last] / alarms[:, -1:]
-    zero = np.zeros((len(weights), 1))
-    hits, alarms = np.hstack([zero, hits]), np.hstack([zero, alarms])
-    both = hits + alarms  # from 0 to 2; the error rates are equal where it is 1
-    after = np.maximum((both >= 1).argmax(axis=1), 1)[:, None]
-    high, low = np.take_along_axis(both, after, 1), np.take_along_axis(both, after - 1, 1)
-    start, end = np.take_along_axis(alarms, after - 1, 1), np.take_along_axis(alarms, after, 1)
-    return (start + (1 - low) / (high - low) * (end - start))[:, 0]
+    other = (~same).astype(np.float64)
+    drawn = np.take(weights, order, axis=1)
+    hits = drawn @ (1 - other)
+    alarms = drawn.sum(axis=1) - hits
+    share = np.where(same, 1 / hits[:, None], 1 / alarms[:, None])
+    share *= drawn
+    both = np.cumsum(share, axis=1, out=share)  # hits + false alarms: 0 to 2; the error rates are equal where it is 1
+    if len(last) < len(scores):
+        both = both[:, last]
+    rates = np.full(len(weights), np.nan)
+    for draw, after in enumerate((both >= 1).argmax(axis=1)):
+        low, start = (both[draw, after - 1], last[after - 1] + 1) if after else (0.0, 0)
+        end = last[after] + 1
+        before = drawn[draw, :start] @ other[:start]  # false alarms below the crossing, and at it
+        more = drawn[draw, start:end] @ other[start:end]
+        rates[draw] = (before + (1 - low) / (both[draw, after] - low) * more) / alarms[draw]
+    return rates
 
 
 def _number(value: Any) -> float | None:
@@ -108,12 +108,12 @@ def _numbers(*values: Any) -> tuple[float, ...] | None:
 
 
 def _of_metric(line: Line, metric: str) -> tuple[float, ...] | None:
-    """Counts of one of several metrics: `{"slot_value_cer": {"errors": 3, "length": 20}}`, or with the name in front:
-    `{"slot_value_cer_errors": 3, "slot_value_cer_length": 20}`."""
-    own = line.get(metric)
-    if isinstance(own, Mapping):
-        return _numbers(own.get("errors"), own.get("length"))
-    return _numbers(line.get(f"{metric}_errors"), line.get(f"{metric}_length"))
+    """Counts of one of several metrics: `value_errors` over `value_length` are `slot_value_cer`'s, of whose name they
+    bear a part."""
+    for part in (metric, *metric.split("_")):
+        if f"{part}_errors" in line:
+            return _numbers(line[f"{part}_errors"], line.get(f"{part}_length"))
+    return None
 
 
 def _mean_of_metric(line: Line, metric: str) -> tuple[float, ...] | None:
@@ -124,14 +124,9 @@ def _mean_of_metric(line: Line, metric: str) -> tuple[float, ...] | None:
 def _ratio(line: Line, metric: str) -> tuple[float, ...] | None:
     del metric
     if "correct" in line and "errors" not in line:
-        return _numbers(line["correct"], line.get("length", 1))
+        counts = _numbers(line["correct"], line.get("weight", 1))  # folds of different size count alike by weights
+        return None if counts is None else (counts[0] * counts[1], counts[1])
     return _numbers(line.get("errors"), line.get("length"))
-
-
-def _ratio_in_folds(line: Line, metric: str) -> tuple[float, ...] | None:
-    counts, fold = _ratio(line, metric), line.get("fold")
-    digits = "".join(one for one in str(fold) if one.isdigit())
-    return (*counts, float(digits)) if counts and digits else None
 
 
 def _trial(line: Line, metric: str) -> tuple[float, ...] | None:
@@ -140,15 +135,15 @@ def _trial(line: Line, metric: str) -> tuple[float, ...] | None:
 
 
 def _mean_score(line: Line, metric: str) -> tuple[float, ...] | None:
+    """One number an utterance or query, whose mean is the metric: SF's F1, QbE's share of MTWV at its threshold."""
     del metric
-    value = _numbers(line.get("score")) if "label" not in line else None
+    value = _numbers(line.get("score", line.get("value"))) if "label" not in line else None
     return None if value is None else (*value, 1.0)
 
 
 SHAPES = (
     Shape("counts of the metric", _of_metric, _pooled),
     Shape("values of the metric", _mean_of_metric, _pooled),
-    Shape("counts in folds", _ratio_in_folds, _folds),
     Shape("counts", _ratio, _pooled),
     Shape("trials", _trial, equal_error_rate),
     Shape("values", _mean_score, _pooled),

@@ -72,7 +72,10 @@ def test_files_and_text(run):
     assert "| _HuBERT Base_ | 5.41 | 81.42 |" in shown and "| _wav2vec 2.0 Base (Speech-FT paper)_ | 5.78° |" in shown
     assert "mine-alpha-0.25: better in" in shown and "° recalled, unchecked." in shown
     assert "superbbenchmark.github.io, src/data/public.json" in text
-    assert "Not SUPERB's recipe, so published rows are no yardstick: PR (steps 100 instead of 100000" in shown
+    assert (
+        "Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: PR (steps 100 instead of 100000"
+        in shown
+    )
     bare = make_report([run], published=False, draws=200, out=run / "elsewhere")
     assert bare["published"] == [] and "HuBERT" not in bare["markdown"] and (run / "elsewhere" / "alpha.png").is_file()
 
@@ -216,13 +219,12 @@ def test_utterances_that_do_not_give_the_score_are_not_believed(tmp_path):
 def test_metrics_of_every_task(tmp_path):
     upstream = identity("m")
     write_errors(tmp_path / "m", "pr", "per", [(1, 10)], upstream)
-    # s3prl's ASR expert logs per cent
-    write_result(tmp_path / "m", "asr", {"wer": 6.0}, [{"file": "a", "errors": 6, "length": 100}], upstream)
+    write_errors(tmp_path / "m", "asr", "wer", [(6, 100)], upstream)
     write_accuracy(tmp_path / "m", "ks", MORE, upstream)
     write_accuracy(tmp_path / "m", "ic", MORE, upstream)
     write_accuracy(tmp_path / "m", "sid", MORE, upstream)
     write_accuracy(tmp_path / "m", "er", MORE, upstream)
-    slots = [{"file": "a", "slot_type_f1": 0.8, "slot_value_cer": {"errors": 1, "length": 4}}]
+    slots = [{"file": "a", "score": 0.8, "value_errors": 1, "value_length": 4}]
     write_result(tmp_path / "m", "sf", {"slot_type_f1": 0.8, "slot_value_cer": 0.25}, slots, upstream)
     trials = [{"trial": str(n), "score": score, "label": label}
               for n, (score, label) in enumerate([(0.9, 1), (0.8, 0), (0.7, 1), (0.6, 0)] * 5)]  # fmt: skip

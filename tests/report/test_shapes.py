@@ -49,21 +49,21 @@ def test_shapes_are_recognised_and_sorted_by_name():
 
 def test_several_metrics_in_one_line():
     lines = [
-        {"file": "a", "slot_type_f1": 1.0, "slot_value_cer": {"errors": 1, "length": 10}},
-        {"file": "b", "slot_type_f1": 0.5, "slot_value_cer": {"errors": 0, "length": 30}},
+        {"file": "a", "score": 1.0, "value_errors": 1, "value_length": 10},
+        {"file": "b", "score": 0.5, "value_errors": 0, "value_length": 30},
     ]
     assert recognise(lines, "slot_type_f1").score()[0] == 0.75
     assert recognise(lines, "slot_value_cer").score()[0] == 0.025
-    flat = [{"file": "a", "slot_value_cer_errors": 1, "slot_value_cer_length": 4, "errors": 9, "length": 9}]
-    assert recognise(flat, "slot_value_cer").score()[0] == 0.25
+    named = [{"file": "a", "slot_type_f1": 1.0, "cer_errors": 1, "cer_length": 4, "errors": 9, "length": 9}]
+    assert recognise(named, "slot_value_cer").score()[0] == 0.25 and recognise(named, "slot_type_f1").score()[0] == 1.0
+    queries = [{"file": "q1", "value": 0.25, "twv": 0.5}, {"file": "q2", "value": -0.05, "twv": -0.1}]
+    assert recognise(queries, "mtwv").score()[0] == pytest.approx(0.1)
 
 
-def test_folds_count_alike_whatever_their_size():
-    lines = [
-        {"file": "a", "correct": 1, "fold": "fold1"},
-        *({"file": f"b{n}", "correct": 0, "fold": 2} for n in range(9)),
-    ]
-    assert recognise(lines, "acc").score()[0] == 0.5
+def test_weights_make_folds_of_different_size_count_alike():
+    lines = [{"file": "fold1/a", "correct": 1, "weight": 5.0}]
+    lines += [{"file": f"fold2/{n}", "correct": 0, "weight": 5 / 9} for n in range(9)]
+    assert recognise(lines, "acc").score()[0] == pytest.approx(0.5)
 
 
 def test_what_is_not_known_is_none_and_names_are_made_unique():
