@@ -37,7 +37,10 @@ LINES = {
         for number, (errors, length) in enumerate([(0, 1), (0, 1), (1, 2)])
     ],
     "sf": [
-        {"file": f"Brian-snips-test-{number}", "slot_type_f1": score, "slot_value_cer_errors": errors, "slot_value_cer_length": length}
+        {
+            "file": f"Brian-snips-test-{number}", "slot_type_f1": score, "slot_value_cer_errors": errors,
+            "slot_value_cer_length": length,
+        }  # fmt: skip
         for number, (score, errors, length) in enumerate([(1.0, 0, 1), (1.0, 0, 1), (pytest.approx(2 / 3), 2, 3)])
     ],
 }  # fmt: skip
