@@ -75,7 +75,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, sid, ks"):
+    with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, asr, ks, qbe"):
         get_task("xy")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))
