@@ -107,7 +107,7 @@ RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
-    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 1, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
 }
 
