@@ -17,12 +17,12 @@ from speechft.files import sha256_json
 from speechft.superb import state as saved
 from speechft.superb.batches import FeatureSplit
 from speechft.superb.bridge import HUB_NAME, Bridge
-from speechft.superb.extract import data_identity, extract, plan
+from speechft.superb.extract import Streamed, computer, data_identity, extract, plan
 from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
-from speechft.superb.store import FeatureStore, Key, Layout, check_budget
-from speechft.superb.tasks.base import SPLITS, Split, Task
+from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget, room
+from speechft.superb.tasks.base import Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
@@ -65,11 +65,42 @@ def plan_splits(
 ) -> dict[str, tuple[Split, Key, Layout]]:  # fmt: skip
     """Items, store key and size of each split."""
     plans = {}
-    for name in SPLITS:
+    for name in task.splits:
         split = task.split(expert, name, int(settings["crops"]))
         identity = data_identity(task, split, settings, data)
         plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))
     return plans
+
+
+def _what_fits(
+    task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], store: FeatureStore, budget_gb: float,
+    say: Callable[[str], None],
+) -> set[str]:  # fmt: skip
+    """The splits to be stored: the smallest first, as long as budget and disk allow.
+
+    Raises:
+        SpeechFTError: pooled features do not fit (they are small: computing them again at every step is no way out).
+    """
+    totals = {name: layout.total_bytes(key) for name, (_, key, layout) in plans.items()}
+    missing = {name: store.missing_bytes(key, layout) for name, (_, key, layout) in plans.items()}
+    if task.kind == "pooled":
+        check_budget(store.root, sum(totals.values()), sum(missing.values()), budget_gb, task.name)
+        return set(plans)
+    budget, free = room(store.root, budget_gb)
+    kept: set[str] = set()
+    for name in sorted(plans, key=lambda name: totals[name]):
+        if totals[name] <= budget and missing[name] <= free:
+            kept.add(name)
+            budget, free = budget - totals[name], free - missing[name]
+    computed = [name for name in plans if name not in kept]
+    if computed:
+        size = sum(totals[name] for name in computed) / 1e9
+        say(
+            f"{task.name}: the features of {', '.join(computed)} would take {size:.2f} GB more than "
+            f"budget_gb={budget_gb:g} or the disk allows; the upstream runs at every batch instead, once for all "
+            "learning rates"
+        )
+    return kept
 
 
 def assemble(
@@ -98,16 +129,18 @@ def assemble(
     featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
     after_init = saved.random_state()
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
-    sets = {key.digest: (key, layout) for _, key, layout in plans.values()}.values()
-    total = sum(layout.total_bytes(key) for key, layout in sets)
-    missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
-    check_budget(store.root, total, missing, budget_gb, task.name)
+    stored = _what_fits(task, plans, store, budget_gb, say)
     splits = {}
     for name, (split, key, layout) in plans.items():
-        features = extract(
-            task, expert, split, upstream, store, key, layout, device, batch_seconds,
-            bar(f"{task.name} features {name}"), say, numerics,
-        )  # fmt: skip
+        label = bar(f"{task.name} features {name}")
+        features: Features | Streamed
+        if name in stored:
+            features = extract(
+                task, expert, split, upstream, store, key, layout, device, batch_seconds, label, say, numerics
+            )
+        else:
+            compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
+            features = Streamed(compute, key, layout)
         splits[name] = FeatureSplit(task, expert, split, features, device)
     saved.set_random_state(after_init)
     run = FastRun(task, config, featurizer, expert, splits, seed, device, progress=bar(f"{task.name} head"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,12 +95,14 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "metrics": {key: value for key, value in outcome.metrics.items() if key != "loss"},
         "metric": task.metric,
         "higher_better": task.higher_better,
-        "lr": float(settings.superb[task.name]["lr"]),
+        "lr": outcome.lr,
+        **({"lr_search": outcome.search} if outcome.search else {}),
         "steps": outcome.steps,
         "seed": settings.seed,
         "seconds": round(time.monotonic() - began, 3),
         "versions": {package: version(package) for package in ("speechft", "s3prl", "torch", "transformers")},
         "dev": outcome.dev,
+        "selected_on": task.selected_on,
         "loss": outcome.metrics.get("loss"),
         "layer_weights": outcome.weights,
         "data": data_hash,
@@ -186,7 +190,14 @@ def _fast(
         numerics=settings.numerics,
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
+    run.rates = settings.superb[task.name]["lr"]
     return run.run(), run.data
+
+
+def _dev_score(task: Task, outcome: Outcome) -> float:
+    return (1 if task.higher_better else -1) * outcome.dev.get(
+        task.metric, math.inf * (-1 if task.higher_better else 1)
+    )
 
 
 def _reference(
@@ -198,15 +209,19 @@ def _reference(
 
     del fingerprint  # the folder was cleared if it belonged to another evaluation
     recipe = settings.superb[task.name]
-    expdir = work / "s3prl"
-    expdir.mkdir(parents=True, exist_ok=True)
-    config = task.config(recipe, settings.data, expdir)
-    with registered(upstream) as hub_name:
-        run = ReferenceRun(
-            task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
-            progress.bar(f"{task.name} (s3prl)"),
-        )  # fmt: skip
-        outcome = run.run()
-        expert = run.expert
+    rates, runs = recipe["lr"], []
+    for lr in rates:
+        expdir = work / ("s3prl" if len(rates) == 1 else f"s3prl-{lr:g}")
+        expdir.mkdir(parents=True, exist_ok=True)
+        config = task.config({**recipe, "lr": lr}, settings.data, expdir)
+        with registered(upstream) as hub_name:
+            run = ReferenceRun(
+                task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
+                progress.bar(f"{task.name} (s3prl)"),
+            )  # fmt: skip
+            runs.append((replace(run.run(), lr=lr), run.expert))
+    outcome, expert = max(runs, key=lambda one: _dev_score(task, one[0]))
+    if len(rates) > 1:
+        outcome.search = [{"lr": one.lr, "dev": one.dev} for one, _ in runs]
     plans = plan_splits(task, expert, upstream, recipe, settings.data, settings.frames_dtype)
     return outcome, sha256_json([key.data for _, key, _ in plans.values()])

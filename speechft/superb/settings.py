@@ -100,6 +100,8 @@ class Settings:
         if cfg.get("crops") is not None:
             for settings in superb.values():
                 settings["crops"] = int(cfg["crops"])
+        for task, settings in superb.items():
+            settings["lr"] = _rates(settings["lr"] if cfg.get("lr") is None else cfg["lr"], task)
         store = cfg.get("store")
         return cls(
             tasks=tasks,
@@ -129,6 +131,21 @@ class Settings:
         return sha256_json(
             [upstream_key + self.numerics.key, task.name, self.engine, self.seed, recipe, splits, stats, dtype]
         )
+
+
+def _rates(given: Any, task: str) -> list[float]:
+    """One learning rate or several, each once.
+
+    Raises:
+        UsageError: none, or one that is no positive number.
+    """
+    try:
+        rates = [float(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
+    except (TypeError, ValueError):
+        rates = []
+    if not rates or not all(rate > 0 for rate in rates):
+        raise UsageError(f"superb.{task}.lr={given}", "give a positive number, or several: [1e-2,1e-3]")
+    return list(dict.fromkeys(rates))
 
 
 def resolve_device(device: str) -> str:

@@ -41,6 +41,7 @@ def build(task, settings, data, folder):
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
         ("asr", ["data.librispeech"]),
         ("sf", ["data.snips"]),
+        ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -71,8 +72,8 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'asv'; known: pr, sid, ks,"):
-        get_task("asv")
+    with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, sid, ks"):
+        get_task("xy")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))
     with pytest.raises(UsageError, match=r"superb\.ks\.steps=0"):

@@ -54,6 +54,9 @@ def make_voxceleb(root: Path, seconds: tuple[float, float] = (0.3, 0.9)) -> None
             write(root / part / "wav" / name, tone(250 * (speaker + 1), length, 10 * speaker + number))
             lines.append(f"{1 if number < 4 else number - 2} {name}")
     (root / "iden_split.txt").write_text("\n".join(lines) + "\n")
+    tested = sorted(str(path.relative_to(root / "test" / "wav")) for path in (root / "test" / "wav").rglob("*.wav"))
+    trials = [f"{int(one == other)} {one} {other}" for one in tested for other in tested]
+    (root / "voxceleb1_test_v2.txt").write_text("\n".join(trials) + "\n")
 
 
 def _ks_split(name: str) -> str:
@@ -109,6 +112,7 @@ RECIPES = {
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
     "asr": {**SMALL, "batch_size": 4, "accumulate": 1, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
+    "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.3},
 }
 
 

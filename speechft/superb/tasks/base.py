@@ -85,6 +85,11 @@ class Task(ABC):
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
 
+    splits: Sequence[str] = SPLITS
+    """The splits the task has."""
+    selected_on = "dev"
+    """The split whose scores choose among the states of a training; `test` where SUPERB has it so."""
+
     # ---------------------------------------------------------------- what the user brings
 
     def missing(self, data: Mapping[str, Any]) -> list[str]:
@@ -159,7 +164,7 @@ class Task(ABC):
             "optimizer": {
                 "name": "TorchOptim",
                 "torch_optim_name": str(settings["optimizer"]),
-                "lr": float(settings["lr"]),
+                "lr": first_rate(settings["lr"]),
             },
             "downstream_expert": self.expert_config(settings, data, work),
             # s3prl's loop masks and warps training features when this is given
@@ -169,6 +174,11 @@ class Task(ABC):
     def expert_split(self, split: str) -> str:
         """What s3prl's expert calls `train`, `dev` or `test`."""
         return split
+
+    @property
+    def best_checkpoint(self) -> str:
+        """Under what name the expert has s3prl save a state that is better on dev than those before."""
+        return f"{self.expert_split('dev')}-best.ckpt"
 
     @contextlib.contextmanager
     def environment(self, work: Path) -> Iterator[None]:
@@ -248,9 +258,28 @@ class Task(ABC):
         logged = scores.of(self.expert_split(split))
         return {name: value / 100 if name in self.percent else value for name, value in logged.items()}
 
+    def is_best(self, names: Sequence[str], metrics: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Whether a state is better than all before it.
+
+        Args:
+            names: under which s3prl would save it.
+            metrics, before: on `selected_on`: its own and the best state's, empty for the first.
+        """
+        if self.selected_on == "dev":  # the expert's own judgement
+            return self.best_checkpoint in names
+        if not before:
+            return True
+        gain = metrics[self.metric] - before[self.metric]
+        return gain > 0 if self.higher_better else gain < 0
+
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
         """One line per test utterance from the expert's records, for bootstrap intervals later."""
+
+
+def first_rate(lr: Any) -> float:
+    """The learning rate, or the first of several (the engines replace it)."""
+    return float(lr[0] if isinstance(lr, (list, tuple)) else lr)
 
 
 @contextlib.contextmanager

@@ -62,9 +62,9 @@ class SF(CTCTask):
         }
 
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """`score` is the utterance's slot type F1, whose mean is the corpus's (s3prl/downstream/ctc/metric.py).
+        """`slot_type_f1` is the utterance's, whose mean is the corpus's (s3prl/downstream/ctc/metric.py).
 
-        `value_errors` over `value_length` (characters of the true slot values) sum to its slot value CER.
+        `slot_value_cer_errors` and `_length` (characters of the true slot values) sum to its slot value CER.
         """
         from s3prl.downstream.ctc.metric import parse, slot_type_f1, slot_value_cer
 
@@ -74,5 +74,8 @@ class SF(CTCTask):
             length = sum(len(slot.split(":")[0]) for slot in slots.split(";")) if slots else 0
             errors = round(slot_value_cer([guess], [truth]) * length) if length else 0
             score = slot_type_f1([guess], [truth])
-            lines.append({"file": str(name), "score": score, "value_errors": errors, "value_length": length})
+            lines.append(
+                {"file": str(name), "slot_type_f1": score, "slot_value_cer_errors": errors,
+                 "slot_value_cer_length": length}
+            )  # fmt: skip
         return lines
