@@ -113,7 +113,7 @@ RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
-    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 1, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
     "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.3},
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
