@@ -6,7 +6,7 @@ The order matters: with equal seeds both engines draw the same initial head.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -125,9 +125,12 @@ def features_of_splits(
     task: Task, expert: Any, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any],
     data: Mapping[str, Any], upstream: Upstream, store: FeatureStore, device: torch.device, frames_dtype: str,
     batch_seconds: float, budget_gb: float, bar: Bar = no_bar, say: Callable[[str], None] = lambda text: None,
-    numerics: Numerics = FLOAT32,
+    numerics: Numerics = FLOAT32, devices: Sequence[torch.device] = (),
 ) -> dict[str, Features | Streamed]:  # fmt: skip
     """The features of each split of `plan_splits`: from the store, computed into it, or computed when asked for.
+
+    Args:
+        devices: see `extract`.
 
     Raises:
         SpeechFTError: over budget, unreadable files, a full disk.
@@ -141,7 +144,7 @@ def features_of_splits(
         if name in stored:
             found[name] = extract(
                 task, expert, split, upstream, store, key, layout, device, batch_seconds,
-                bar(f"{task.name} features {name}"), say, numerics,
+                bar(f"{task.name} features {name}"), say, numerics, devices,
             )  # fmt: skip
         else:
             compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
@@ -168,6 +171,7 @@ def assemble(
     bar: Bar = no_bar,
     say: Callable[[str], None] = lambda text: None,
     numerics: Numerics = FLOAT32,
+    devices: Sequence[torch.device] = (),
 ) -> FastRun:
     """Everything up to the first step: modules, items, features. The random generators end as after `Runner.__init__`.
 
@@ -180,7 +184,7 @@ def assemble(
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
     features = features_of_splits(
         task, expert, plans, settings, data, upstream, store, device, frames_dtype, batch_seconds, budget_gb, bar, say,
-        numerics,
+        numerics, devices,
     )  # fmt: skip
     splits = {name: FeatureSplit(task, expert, split, features[name], device) for name, (split, _, _) in plans.items()}
     saved.set_random_state(after_init)

@@ -196,6 +196,7 @@ def _fast(
         bar=progress.bar,
         say=progress.say,
         numerics=settings.numerics,
+        devices=[torch.device(one) for one in settings.devices],
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
     run.rates = settings.superb[task.name]["lr"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,13 @@ import torch
 from speechft.data.audio import SAMPLE_RATE
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
-from speechft.superb.store import Compute, Features, FeatureStore, Key, Layout
+from speechft.superb.shards import Compute
+from speechft.superb.store import Features, FeatureStore, Key, Layout
 from speechft.superb.tasks.base import Item, Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
+
+_reading = threading.Lock()
 
 
 def data_identity(task: Task, split: Split, settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -100,15 +106,22 @@ def computer(
     task: Task, expert: Any, split: Split, upstream: Upstream, kind: str, device: torch.device, batch_seconds: float,
     numerics: Numerics = FLOAT32,
 ) -> Compute:  # fmt: skip
-    """A function from item numbers to their features (`[rows, layers, dim]` float32 each), read and encoded now."""
+    """A function from item numbers to their features (`[rows, layers, dim]` float32 each), read and encoded now.
+
+    It may be called from any thread: s3prl's data sets draw from Python's one generator, so they read one at a time.
+    """
     upstream = upstream.to(device).eval()
+    threads = torch.get_num_threads()
     size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
 
     def compute(numbers: list[int]) -> list[np.ndarray]:
+        if threading.current_thread() is not threading.main_thread():
+            torch.set_num_threads(threads)  # every thread has its own, and it changes the last bits on a CPU
         arrays: list[np.ndarray] = []
         waves: list[np.ndarray] = []
         for number in numbers:
-            waves.append(_read(task, expert, split.name, split.items[number]))
+            with _reading:
+                waves.append(_read(task, expert, split.name, split.items[number]))
             if sum(len(wave) for wave in waves) >= size:
                 arrays += encode(upstream, waves, kind, device, batch_seconds, numerics)
                 waves = []
@@ -130,15 +143,29 @@ def extract(
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
     numerics: Numerics = FLOAT32,
+    devices: Sequence[torch.device] = (),
 ) -> Features:
     """Features of a split, from the store or computed into it.
+
+    Args:
+        devices: with more than one, shards are computed on all of them, by a copy of the upstream on each. A shard has
+            the same bits whatever device of a kind made it: its batches are its own.
 
     Raises:
         SpeechFTError: an unreadable file, a full disk, features that are not finite.
     """
-    compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
-    with numerics.compiled(upstream):
-        return store.open(key, layout, compute, progress, say)
+    count = min(len(devices), store.missing_shards(key, layout))
+    places = list(devices[:count]) if count > 1 else [device]
+    # copied before any of them runs: running hangs temporary hooks into an upstream
+    upstreams = [upstream, *(copy.deepcopy(upstream) for _ in places[1:])]
+    with contextlib.ExitStack() as stack:
+        for one in upstreams:
+            stack.enter_context(numerics.compiled(one))
+        first, *others = (
+            computer(task, expert, split, one, key.kind, place, batch_seconds, numerics)
+            for one, place in zip(upstreams, places, strict=True)
+        )
+        return store.open(key, layout, first, progress, say, others)
 
 
 class Streamed:

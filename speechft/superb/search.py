@@ -51,7 +51,7 @@ def fast(
     features = features_of_splits(
         task, expert, plans, recipe, settings.data, upstream, FeatureStore(settings.store), device,
         settings.frames_dtype, settings.batch_seconds, settings.budget_gb, progress.bar, progress.say,
-        settings.numerics,
+        settings.numerics, [torch.device(one) for one in settings.devices],
     )  # fmt: skip
 
     def search(split: str, layer: int, folder: Path) -> None:

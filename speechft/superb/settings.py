@@ -52,12 +52,13 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Settings:
     """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained; `numerics` is its
-    `precision` and `compile`."""
+    `precision` and `compile`. `device`, where heads are trained, is the first of `devices`."""
 
     tasks: tuple[str, ...]
     engine: str
     seed: int
     device: str
+    devices: tuple[str, ...]
     out: Path
     store: Path
     budget_gb: float
@@ -105,11 +106,13 @@ class Settings:
                 continue
             settings["lr"] = _rates(settings["lr"] if cfg.get("lr") is None else cfg["lr"], task)
         store = cfg.get("store")
+        devices = resolve_devices(str(cfg["device"]), cfg.get("devices"))
         return cls(
             tasks=tasks,
             engine=engine,
             seed=int(cfg["seed"]),
-            device=resolve_device(str(cfg["device"])),
+            device=devices[0],
+            devices=devices,
             out=Path(str(cfg["out"])).expanduser().resolve(),
             store=Path(str(store)).expanduser().resolve() if store else cache_dir() / "features",
             budget_gb=float(cfg["budget_gb"]),
@@ -167,3 +170,27 @@ def resolve_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device={device}, but torch sees no GPU", "device=cpu")
     return device
+
+
+def resolve_devices(device: str, devices: Any = None) -> tuple[str, ...]:
+    """Where features are computed: `devices` if given, else `device`; `auto` is every GPU of the machine.
+
+    Args:
+        devices: a list, or names with commas between them.
+
+    Raises:
+        UsageError: as `resolve_device`; different kinds of devices, whose features are not the same to the bit.
+    """
+    given = devices.split(",") if isinstance(devices, str) else devices
+    if given:
+        found = tuple(resolve_device(str(one).strip()) for one in given)
+        if len({one.partition(":")[0] for one in found}) > 1:
+            raise UsageError(f"devices={','.join(found)} are of different kinds", "give several of one, cuda:0,cuda:1")
+        return found
+    first = resolve_device(device)
+    if device != "auto" or first == "cpu":
+        return (first,)
+    import torch
+
+    count = torch.cuda.device_count()
+    return tuple(f"cuda:{number}" for number in range(count)) if count > 1 else (first,)

@@ -11,9 +11,7 @@ extraction goes on at the next shard, and a shard whose bytes do not match its c
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,14 +20,11 @@ from typing import Any
 import numpy as np
 
 from speechft.errors import SpeechFTError
-from speechft.files import is_partial, sha256_file, sha256_json, whole_file, write_json
+from speechft.files import sha256_json
+from speechft.superb.shards import Compute, Making
 
 POOLED_ITEMS_PER_SHARD = 256
 FRAMES_BYTES_PER_SHARD = 256 << 20
-_STALE_SECONDS = 6 * 3600
-
-Compute = Callable[[list[int]], list[np.ndarray]]
-"""Item numbers -> an array `[rows, layers, dim]` for each, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +135,19 @@ class FeatureStore:
 
     def missing_bytes(self, key: Key, layout: Layout) -> int:
         """What is still to be written, by the presence of shards."""
+        return sum(layout.rows[item] for item in self.missing_items(key, layout)) * layout.row_bytes(key)
+
+    def missing_items(self, key: Key, layout: Layout) -> list[int]:
+        """The items of the shards that are not there."""
+        return [item for shard in self._absent(key, layout) for item in shard]
+
+    def missing_shards(self, key: Key, layout: Layout) -> int:
+        """How many shards are not there."""
+        return len(self._absent(key, layout))
+
+    def _absent(self, key: Key, layout: Layout) -> list[list[int]]:
         folder = self.folder(key)
-        absent = [shard for n, shard in enumerate(layout.shards(key)) if not (folder / f"{n:05d}.json").is_file()]
-        return sum(layout.rows[item] for shard in absent for item in shard) * layout.row_bytes(key)
+        return [shard for n, shard in enumerate(layout.shards(key)) if not (folder / f"{n:05d}.json").is_file()]
 
     def open(
         self,
@@ -151,30 +156,24 @@ class FeatureStore:
         compute: Compute,
         progress: Callable[[int, int], None] = lambda done, total: None,
         say: Callable[[str], None] = lambda text: None,
+        others: Sequence[Compute] = (),
     ) -> Features:
         """The features of a key, made or completed first where needed.
 
+        Processes that ask for the same set at once share the work (`shards.py`).
+
         Args:
             compute: called for the items of each shard that is missing or damaged.
+            others: further ones that compute the same, each then called in a thread of its own.
             progress: called with items done and items in all.
-            say: told about damaged shards.
+            say: told about damaged shards, and when another process is waited for.
 
         Raises:
             SpeechFTError: the disk is full, the folder cannot be written; whatever `compute` raises.
         """
         folder = self.folder(key)
-        _remove_stale(folder)
         plan = layout.shards(key)
-        shards, done = [], 0
-        for number, items in enumerate(plan):
-            description = _valid(folder, number, items, key, layout, say)
-            if description is None:
-                if number == 0 or not (folder / "key.json").is_file():
-                    write_json(folder / "key.json", asdict(key))
-                description = _write(folder, number, items, key, layout, compute(items))
-            shards.append(description)
-            done += len(items)
-            progress(done, len(layout.rows))
+        shards = Making(folder, plan, key, layout, progress, say).run([compute, *others])
         return Features(folder, shards)
 
 
@@ -207,59 +206,3 @@ def check_budget(root: Path, total: int, missing: int, budget_gb: float, what: s
             f"{need}, {missing / 1e9:.2f} GB of it still to be written, but the disk has {free / 1e9:.2f} GB left",
             "free some space, or move the store with store=DIR",
         )
-
-
-def _valid(
-    folder: Path, number: int, items: list[int], key: Key, layout: Layout, say: Callable[[str], None]
-) -> dict[str, Any] | None:
-    path, note = folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
-    if not note.is_file():
-        return None
-    try:
-        shard = json.loads(note.read_text(encoding="utf-8"))
-        expected = (items, key.dtype, layout.layers, layout.dim)
-        good = (
-            (shard["items"], shard["dtype"], shard["layers"], shard["dim"]) == expected
-            and path.stat().st_size == shard["bytes"] == sum(shard["rows"]) * layout.row_bytes(key)
-            and len(shard["rows"]) == len(items)
-            and sha256_file(path) == shard["sha256"]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        good = False
-    if not good:
-        say(f"stored features {path} are damaged; they are made again")
-        return None
-    return shard
-
-
-def _write(
-    folder: Path, number: int, items: list[int], key: Key, layout: Layout, arrays: list[np.ndarray]
-) -> dict[str, Any]:
-    path, note = folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
-    note.unlink(missing_ok=True)  # a damaged shard's description must not meet new bytes
-    with whole_file(path) as temporary:
-        # numpy's tofile() reports a full disk without its error number, so the bytes go through Python's own file
-        with temporary.open("wb") as file:
-            for item, array in zip(items, arrays, strict=True):
-                block = np.ascontiguousarray(array, dtype=np.dtype(key.dtype).newbyteorder("<"))
-                if block.shape[1:] != (layout.layers, layout.dim) or not np.isfinite(block).all():
-                    raise SpeechFTError(
-                        f"the upstream's features of item {item} are not finite or of shape {block.shape}",
-                        "check the checkpoint" + (" or use frames_dtype=float32" if key.dtype == "float16" else ""),
-                    )
-                file.write(block.data)
-        size, digest = temporary.stat().st_size, sha256_file(temporary)
-    shard = {
-        "items": items, "rows": [len(array) for array in arrays], "layers": layout.layers, "dim": layout.dim,
-        "dtype": key.dtype, "bytes": size, "sha256": digest,
-    }  # fmt: skip
-    write_json(note, shard)
-    return shard
-
-
-def _remove_stale(folder: Path) -> None:
-    """Clear what a killed process left, sparing what another one may be writing right now."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if is_partial(path) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
