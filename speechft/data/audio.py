@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,25 @@ def audio_info(path: str | Path) -> AudioInfo:
     except (RuntimeError, OSError) as error:
         raise _unreadable(path, error) from error
     return AudioInfo(header.frames, header.samplerate, header.channels)
+
+
+def remembered_info(path: str | Path) -> AudioInfo:
+    """`audio_info`, read once in a process as long as the file is the same: corpora are listed again and again.
+
+    Raises:
+        SpeechFTError: as `audio_info`.
+    """
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _info(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _info(path: str, size: int, changed: int) -> AudioInfo:
+    del size, changed
+    return audio_info(path)
 
 
 def load_audio(path: str | Path, start: float = 0.0, seconds: float | None = None) -> torch.Tensor:

@@ -73,7 +73,7 @@ def plan_splits(
     return plans
 
 
-def _what_fits(
+def what_fits(
     task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], store: FeatureStore, budget_gb: float,
     say: Callable[[str], None],
 ) -> set[str]:  # fmt: skip
@@ -138,7 +138,7 @@ def features_of_splits(
     sources = dict(plans)
     if task.one_store:
         sources = {"all": shared_plan(task, plans, settings, data, upstream, frames_dtype, numerics)}
-    stored = _what_fits(task, sources, store, budget_gb, say)
+    stored = what_fits(task, sources, store, budget_gb, say)
     found: dict[str, Features | Streamed] = {}
     for name, (split, key, layout) in sources.items():
         if name in stored:

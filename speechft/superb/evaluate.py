@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -50,25 +50,48 @@ def evaluate(
         UsageError: an unknown task, engine or upstream, a value out of range.
         SpeechFTError: missing files (all named before anything is computed), a full disk, a loss that is NaN.
     """
+    settings, sources, chosen = prepare(upstreams, tasks, engine, out, cfg)
+    progress = progress or Progress()
+    with progress:
+        return [
+            _evaluate_one(upstream, name, task, settings, progress)
+            for name, upstream in loaded(sources)
+            for task in chosen
+        ]
+
+
+def prepare(
+    upstreams: Sequence[Any] | Mapping[str, Any],
+    tasks: Sequence[str] | None = None,
+    engine: str | None = None,
+    out: str | Path | None = None,
+    cfg: Mapping[str, Any] | None = None,
+) -> tuple[Settings, list[tuple[str, Any]], list[Task]]:
+    """What `evaluate` would do, checked without loading or computing anything.
+
+    Args:
+        upstreams, tasks, engine, out, cfg: as of `evaluate`.
+
+    Returns:
+        The settings, the upstreams with the names of their result folders, the tasks.
+
+    Raises:
+        UsageError, SpeechFTError: as `evaluate`.
+    """
     given = {"tasks": list(tasks) if tasks else None, "engine": engine, "out": str(out) if out else None}
     merged = {**(cfg if cfg is not None else compose()), **{k: v for k, v in given.items() if v is not None}}
     settings = Settings.read(merged)
-    progress = progress or Progress()
     sources = named(upstreams)
     for _, source in sources:  # a mistyped name shows now, not after hours of the ones before it
         check_source(source)
     chosen = [get_task(name) for name in settings.tasks]
     for task in chosen:
         task.check(settings.data, settings.superb[task.name])
-    with progress:
-        return [
-            _evaluate_one(upstream, name, task, settings, progress)
-            for name, upstream in _loaded(sources)
-            for task in chosen
-        ]
+    return settings, sources, chosen
 
 
-def _loaded(sources: list[tuple[str, Any]]) -> Any:
+def loaded(sources: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Upstream]]:
+    """The upstreams with their names, one after the other."""
     from speechft.upstreams.load import load_upstream
 
     for name, source in sources:  # one at a time in memory
@@ -78,7 +101,7 @@ def _loaded(sources: list[tuple[str, Any]]) -> Any:
 def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:
     result_file = settings.out / name / f"{task.name}.json"
     fingerprint = settings.fingerprint(task, upstream.identity.key)
-    finished = _finished(result_file, fingerprint)
+    finished = finished_before(settings, name, task, upstream)
     if finished is not None:
         progress.say(f"{name} {task.name}: finished before, taken from {result_file}")
         return finished
@@ -120,6 +143,11 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
     score = outcome.metrics.get(task.metric, float("nan"))
     progress.say(f"{name} {task.name}: {task.metric} {score:.4f} in {result['seconds']:.0f} s, {result_file}")
     return result
+
+
+def finished_before(settings: Settings, name: str, task: Task, upstream: Upstream) -> dict[str, Any] | None:
+    """The result of an earlier evaluation that was the same, or None."""
+    return _finished(settings.out / name / f"{task.name}.json", settings.fingerprint(task, upstream.identity.key))
 
 
 def _finished(path: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -252,12 +252,12 @@ class Task(ABC):
 
     def split(self, expert: Any, split: str, crops: int) -> Split:
         """Enumerate a split; randomly cropped files get `crops` draws. Reads each file's header."""
-        from speechft.data.audio import SAMPLE_RATE, audio_info
+        from speechft.data.audio import SAMPLE_RATE, remembered_info
 
         items: list[Item] = []
         first = [0]
         for index, path in enumerate(self.files(expert, split)):
-            header = audio_info(path)
+            header = remembered_info(path)
             if header.rate != SAMPLE_RATE and not self.resamples:
                 raise SpeechFTError(f"{path} has {header.rate} samples a second", "convert the corpus to 16 kHz")
             samples = round(header.samples * SAMPLE_RATE / header.rate)

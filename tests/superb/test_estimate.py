@@ -1,0 +1,116 @@
+"""What an evaluation will take, against what it then takes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import soundfile
+from tiny_corpora import save_upstream
+
+from speechft.console import Progress
+from speechft.superb import estimate as module
+from speechft.superb import timing
+from speechft.superb.estimate import as_json, estimate, lines, worth_saying
+from speechft.superb.evaluate import evaluate, prepare
+
+
+def of(upstreams, tasks, cfg, engine=None, measure=True):
+    settings, sources, chosen = prepare(upstreams, tasks, engine, None, cfg)
+    parts = estimate(settings, sources, chosen, measure)
+    return parts, lines(parts, settings)
+
+
+def quiet() -> Progress:
+    return Progress(io.StringIO())
+
+
+def size(folder) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.bin"))
+
+
+def seconds(*folders) -> float:
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".wav", ".flac")]
+    return sum(soundfile.info(path).duration for path in files)
+
+
+def test_it_foretells_what_is_read_and_written(configuration, corpora, upstream_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "encode", None)  # nothing is measured for so little
+    other = save_upstream(tmp_path / "other", seed=1)
+    cfg = configuration()
+    parts, told = of([upstream_folder, other], ["pr", "asr", "sid"], cfg)
+    assert not (tmp_path / "store").exists() and not (tmp_path / "out").exists()
+    assert [(part.upstream, part.task) for part in parts] == [
+        (name, task) for name in ("tiny", "other") for task in ("pr", "asr", "sid")
+    ]
+    pr, asr, sid = parts[:3]
+    assert pr.encode_seconds == pytest.approx(seconds(corpora.root / "ls"), abs=0.01)
+    assert sid.encode_seconds == pytest.approx(seconds(corpora.root / "vox"), abs=0.01)
+    assert (asr.encode_seconds, asr.write_bytes, asr.shared_with) == (0, 0, ["pr"])
+    assert all(part.speed is part.feature_seconds is None for part in parts) and not worth_saying(parts[:3])
+    assert "features shared with pr" in told[1] and len(told) == 7
+    evaluate([upstream_folder], ["pr"], cfg=cfg, progress=quiet())
+    written = size(tmp_path / "store")
+    assert written == pr.write_bytes > 0 == pr.stored_bytes
+    evaluate([upstream_folder], ["sid"], cfg=cfg, progress=quiet())
+    assert size(tmp_path / "store") - written == sid.write_bytes
+    again, told = of([upstream_folder], ["pr", "asr", "sid"], cfg)
+    assert [part.finished for part in again] == [True, False, True] and told[0] == "tiny pr: finished before"
+    assert again[1].stored_bytes == written and again[1].write_bytes == again[1].encode_seconds == 0
+    assert as_json(again)[1]["feature_seconds"] == 0
+
+
+def test_what_does_not_fit_is_heard_in_batches(configuration, upstream, monkeypatch):
+    """The count of waveforms that the upstream then hears, times their mean length."""
+    cfg = configuration({"accumulate": 2}, budget_gb=1e-6)
+    (part,), told = of([upstream], ["pr"], cfg, measure=False)
+    forward, heard = type(upstream).forward, []
+
+    def counted(self, waves):
+        heard.extend(len(wave) / 16_000 for wave in waves)
+        return forward(self, waves)
+
+    monkeypatch.setattr(type(upstream), "forward", counted)
+    evaluate([upstream], ["pr"], cfg=cfg, progress=quiet())
+    assert part.encode_seconds == part.write_bytes == 0
+    # s3prl's Featurizer tries a second of noise first; batches are drawn, so their lengths are about the mean
+    assert part.heard_seconds == pytest.approx(sum(heard) - 1, rel=0.2)
+    assert "heard in batches of the head" in told[0]
+    (whole,), _ = of([upstream], ["pr"], {**cfg, "lr": [1e-2, 1e-3]}, engine="s3prl", measure=False)
+    assert whole.heard_seconds == pytest.approx(2 * part.heard_seconds)
+
+
+def test_folds_share_their_features(configuration, upstream, tmp_path):
+    cfg = configuration()
+    (part,), _ = of([upstream], ["er"], cfg)
+    evaluate([upstream], ["er"], cfg=cfg, progress=quiet())
+    assert part.write_bytes == size(tmp_path / "store") > 0
+
+
+def test_speed_and_head_are_measured(configuration, upstream, monkeypatch):
+    monkeypatch.setattr(module, "WORTH_SECONDS", 1.0)
+    monkeypatch.setattr(timing, "UPSTREAM_SECONDS", 0.5)
+    monkeypatch.setattr(timing, "HEAD_SECONDS", 0.2)
+    cfg = configuration({"steps": 100_000, "eval_step": 5000}, devices="cpu,cpu")
+    (sid, pr), told = of([upstream], ["sid", "pr"], cfg)
+    assert sid.speed == pr.speed > 1
+    assert sid.feature_seconds == pytest.approx(sid.encode_seconds / 2 / sid.speed)
+    assert 10 < sid.head_seconds < 10_000 and pr.head_seconds is None
+    assert worth_saying([sid, pr])
+    assert "head about" in told[0] and "shows once it trains" in told[1] and "what could not be measured" in told[2]
+
+
+def test_a_measured_speed_is_the_speed(upstream, configuration, monkeypatch):
+    """A clock that every waveform moves by a tenth of its length."""
+    now = 0.0
+
+    def slow(one, waves, *rest):
+        nonlocal now
+        now += sum(len(wave) for wave in waves) / 16_000 / 10
+        return []
+
+    monkeypatch.setattr(timing, "encode", slow)
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now)
+    settings, *_ = prepare([upstream], ["sid"], None, None, configuration())
+    assert timing.speed_of(upstream, [16_000 * length for length in range(1, 30)], settings) == pytest.approx(10)
+    assert now <= timing.UPSTREAM_SECONDS
