@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UPSTREAM_SECONDS = 5.0
 HEAD_SECONDS = 2.0
+_HEAD_AT_MOST = 10.0  # for the first step, which also wakes the device, and a few more
 _FEWEST_STEPS = 1000  # a head with fewer is not timed
 _LONGEST = 20 * SAMPLE_RATE
 
@@ -110,7 +111,7 @@ def head_seconds(
     def tick(done: int, of: int) -> None:
         del done, of
         times.append(time.monotonic())
-        if times[-1] - times[0] > HEAD_SECONDS:
+        if times[-1] - times[0] > (HEAD_SECONDS if len(times) > 4 else _HEAD_AT_MOST):
             raise _Enough
 
     try:
@@ -128,8 +129,10 @@ def head_seconds(
         pass
     except Exception:
         return None  # what is wrong, the training itself will say
-    steady = times[2:] if len(times) > 3 else times  # the first step wakes the device
-    step = (steady[-1] - steady[0]) / (len(steady) - 1)
+    steady = np.diff(times[1:])
+    if len(steady) < 2:
+        return None
+    step = float(np.median(steady))  # the machine's other work makes some steps many times longer
     evaluations = total // min(int(recipe["eval_step"]), total)
     batches = evaluations * len(task.loader(expert, task.selected_on)) + len(task.loader(expert, "test"))
     return step * total + step / int(recipe["accumulate"]) / 3 * batches
