@@ -32,7 +32,7 @@ def namespace(task: Task, hub_name: str, expdir: Path, seed: int, device: str, i
         downstream=task.folder,
         downstream_variant=None,
         expdir=str(expdir),
-        evaluate_split="test",
+        evaluate_split=task.expert_split("test"),
         init_ckpt=str(init_ckpt) if init_ckpt else None,
         seed=seed,
         device=device,
@@ -91,14 +91,15 @@ class ReferenceRun:
     def _listen(self, expert: Any) -> None:
         log_records, get_dataloader = expert.log_records, expert.get_dataloader
         total = self.config["runner"]["total_steps"]
+        dev, test = map(self.task.expert_split, ("dev", "test"))
 
         def report(split: str, records: Any, logger: Any, global_step: int, **kwargs: Any) -> Any:
             scores = Scores(self.task.name, logger)
             names = log_records(split, records=records, logger=scores, global_step=global_step, **kwargs)
-            if split == "test":
-                self.test, self.test_records = scores.of("test"), dict(records)
-            elif split == "dev" and "dev-best.ckpt" in (names or []):
-                self.dev = {**scores.of("dev"), "step": global_step}
+            if split == test:
+                self.test, self.test_records = self.task.metrics(scores, "test"), dict(records)
+            elif split == dev and self.task.best_checkpoint in (names or []):
+                self.dev = {**self.task.metrics(scores, "dev"), "step": global_step}
                 write_json(self.expdir / _DEV, self.dev)
             elif split == "train":
                 self.progress(global_step, total)
@@ -119,13 +120,31 @@ class ReferenceRun:
     def run(self) -> Outcome:
         """Train (or go on from the newest checkpoint), then test the best dev state."""
         total = self.config["runner"]["total_steps"]
-        states = sorted(self.expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]))
+        states = self._states()
         runner = self.runner(states[-1] if states else None)
         if int(runner.init_ckpt.get("Step", 0)) < total:
             runner.train()
-        best = self.expdir / "dev-best.ckpt"
+        if self.task.selected_on == "test":
+            return self._best_of_states()
+        best = self.expdir / self.task.best_checkpoint
         if best.is_file():
             runner = self.runner(best)
             self.dev = read_json(self.expdir / _DEV)  # the best one may be of before an interruption
         runner.evaluate()
         return Outcome(self.test, self.dev, self.test_records, layer_weights(runner.featurizer.model), total)
+
+    def _states(self) -> list[Path]:
+        return sorted(self.expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]))
+
+    def _best_of_states(self) -> Outcome:
+        """Test every state that was kept (as s3prl's sv_voxceleb1/test_expdir.sh does), take the best."""
+        outcome = None
+        for path in self._states():
+            runner = self.runner(path)
+            runner.evaluate()
+            if outcome is None or self.task.is_best([], self.test, outcome.metrics):
+                dev = {**self.test, "step": int(runner.init_ckpt["Step"])}
+                weights = layer_weights(runner.featurizer.model)
+                outcome = Outcome(self.test, dev, self.test_records, weights, self.config["runner"]["total_steps"])
+        assert outcome is not None  # a state is saved where one is to be scored, and once at least
+        return outcome

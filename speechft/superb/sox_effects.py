@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from speechft.errors import SpeechFTError
+from speechft.superb.sox_silence import silence
 
 
 def _channels(wave: Tensor, rate: int, arguments: Sequence[str]) -> tuple[Tensor, int]:
@@ -38,8 +39,8 @@ def _rate(wave: Tensor, rate: int, arguments: Sequence[str]) -> tuple[Tensor, in
 
 
 def _clip(wave: Tensor) -> Tensor:
-    # SoX works on 32-bit integers, so whatever leaves [-1, 1] is clipped
-    return wave.clamp(-1.0, 1.0)
+    # SoX works on 32-bit integers, so values are rounded to them and whatever leaves [-1, 1] is clipped
+    return (wave * 2.0**31).round().clamp(-(2.0**31), 2.0**31 - 1) / 2.0**31
 
 
 def _gain(wave: Tensor, rate: int, arguments: Sequence[str]) -> tuple[Tensor, int]:
@@ -59,14 +60,6 @@ def _norm(wave: Tensor, rate: int, arguments: Sequence[str]) -> tuple[Tensor, in
     return (wave if peak == 0 else wave * (level / peak)), rate
 
 
-def _silence(wave: Tensor, rate: int, arguments: Sequence[str]) -> tuple[Tensor, int]:
-    del wave, rate, arguments
-    raise SpeechFTError(
-        "sox effect 'silence' (trimming of pauses, used by speaker verification) is not available",
-        "choose another task",
-    )
-
-
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -80,7 +73,7 @@ _EFFECTS: dict[str, Callable[[Tensor, int, Sequence[str]], tuple[Tensor, int]]] 
     "rate": _rate,
     "gain": _gain,
     "norm": _norm,
-    "silence": _silence,
+    "silence": silence,
 }
 
 
@@ -105,12 +98,13 @@ def apply_effects_tensor(
     Raises:
         SpeechFTError: an effect, or a form of one, that is not supported.
     """
-    wave = tensor.to(torch.float32)
+    wave = tensor.to(torch.float64)
     wave = wave if channels_first else wave.T
     for name, *arguments in effects:
         if name not in _EFFECTS:
             raise SpeechFTError(f"sox effect {name!r} is not supported", f"supported: {', '.join(effect_names())}")
         wave, sample_rate = _EFFECTS[name](wave, sample_rate, arguments)
+    wave = wave.to(torch.float32)
     return (wave if channels_first else wave.T), sample_rate
 
 

@@ -54,6 +54,9 @@ def make_voxceleb(root: Path, seconds: tuple[float, float] = (0.3, 0.9)) -> None
             write(root / part / "wav" / name, tone(250 * (speaker + 1), length, 10 * speaker + number))
             lines.append(f"{1 if number < 4 else number - 2} {name}")
     (root / "iden_split.txt").write_text("\n".join(lines) + "\n")
+    tested = sorted(str(path.relative_to(root / "test" / "wav")) for path in (root / "test" / "wav").rglob("*.wav"))
+    trials = [f"{int(one == other)} {one} {other}" for one in tested for other in tested]
+    (root / "voxceleb1_test_v2.txt").write_text("\n".join(trials) + "\n")
 
 
 def _ks_split(name: str) -> str:
@@ -92,14 +95,30 @@ class Corpora:
             "voxceleb1": str(self.root / "vox"),
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
+            "snips": str(self.root / "snips"),
+            "fluent_commands": str(self.root / "fsc"),
+            "iemocap": str(self.root / "iemocap"),
+            "quesst14": str(self.root / "quesst14Database"),
         }
 
 
 SMALL = {"steps": 6, "eval_step": 3, "log_step": 3, "save_step": 3, "num_workers": 0, "crops": 2, "project_dim": 16}
+# the official masks would hide all of the tiny upstream's 32 features
+SPECAUG = {
+    "time_warp_window": 2, "freq_mask_width_range": [0, 6], "num_freq_mask": 2, "time_mask_width_range": [0, 4],
+    "num_time_mask": 2, "adaptive": False,
+}  # fmt: skip
+RECURRENT = {"rnn_dims": [24, 16], "dropout": 0.2, "specaug": SPECAUG, "lr": 1e-2}
 RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
+    "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.3},
+    "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
+    "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
+    "qbe": {"num_workers": 0, "workers": 1},
 }
 
 

@@ -6,7 +6,7 @@ import contextlib
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from speechft.superb.tasks.base import Item, Split, Task, python_seed
 
 
 class UtteranceTask(Task):
-    """The expert's head is linear up to the loss, so it gets each utterance as one pooled frame (kind `pooled`)."""
+    """The expert's head is linear up to the loss, so it gets each utterance as one pooled frame (kind `pooled`).
 
-    kind = "pooled"
+    ASV, whose head is not, shares what this reads and draws, with `kind` `frames`.
+    """
+
+    kind: Literal["pooled", "frames"] = "pooled"
     metric = "acc"
     higher_better = True
 
