@@ -34,7 +34,7 @@ def test_scores_that_are_averaged_are_read_too(tmp_path):
     (tmp_path / "sf.json").write_text(json.dumps(record))
     lines = [{"file": "a", "score": 0.5, "value_errors": 1}, {"file": "b", "score": 1.0, "value_errors": 0}]
     (tmp_path / "sf.utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_score(tmp_path / "sf.json").utterances.tolist() == [[0.5, 1], [1, 1]]
+    assert read_score(tmp_path / "sf.json").utterances.numbers.tolist() == [[0.5, 1], [1, 1]]
 
 
 def test_a_difference_that_never_varies_has_no_width():
