@@ -65,7 +65,7 @@ def configuration(corpora: Corpora, tmp_path: Path):
         for task, small in RECIPES.items():
             known = {key: value for key, value in (recipe or {}).items() if key in cfg["superb"][task]}
             cfg["superb"][task].update({**small, **known})
-        cfg.update(keys)
+        cfg.update({"tasks": ["pr", "sid", "ks"], **keys})
         return cfg
 
     return make

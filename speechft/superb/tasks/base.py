@@ -124,6 +124,10 @@ class Task(ABC):
             problems += [f"data.{key}={path} does not exist ({what})" for path in paths if not path.exists()]
         return problems or self.missing_inside(data)
 
+    def given(self, data: Mapping[str, Any]) -> bool:
+        """Whether a path is set for everything the task needs, right or wrong."""
+        return all(self.paths(data, key) for key in self.needs)
+
     def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
         """Looked at once all paths exist: what is missing inside them."""
         del data
