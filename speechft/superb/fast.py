@@ -7,7 +7,6 @@ and in which order, is drawn by the expert's own loader from the same random num
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -197,6 +196,7 @@ class FastRun:
             self.featurizer.load_state_dict(self.best["featurizer"])
             self.expert.load_state_dict(self.best["expert"])
         metrics, records, _ = self.evaluate("test", self.step)
+        metrics = self.task.final(self.expert, metrics, records)
         return Outcome(metrics, self.dev, dict(records), layer_weights(self.featurizer), self.step)
 
     # ---------------------------------------------------------------- an interrupted run
@@ -209,7 +209,7 @@ class FastRun:
             "batches": batches, "epoch_start": epoch_start, "now": saved.random_state(),
             "featurizer": self.featurizer.state_dict(), "expert": self.expert.state_dict(),
             "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev,
-            "records": copy.deepcopy(dict(records)),
+            "records": saved.plain(dict(records)),
         }  # fmt: skip
         saved.write(self.state_file, content)
 

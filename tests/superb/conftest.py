@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from speaker_corpora import make_librimix
 from tiny_corpora import (
     RECIPES,
     Corpora,
@@ -33,6 +34,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_librispeech(root / "ls")
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
+    make_librimix(root / "mix")
     return Corpora(root)
 
 

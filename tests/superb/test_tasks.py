@@ -40,6 +40,7 @@ def build(task, settings, data, folder):
         ("sid", ["data.voxceleb1", "data.iden_split"]),
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
         ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
+        ("sd", ["data.librimix"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):

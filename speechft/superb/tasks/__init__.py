@@ -7,7 +7,7 @@ from importlib import import_module
 from speechft.errors import UsageError
 from speechft.superb.tasks.base import Task
 
-NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS", "asv": "ASV"}
+NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS", "asv": "ASV", "sd": "SD"}
 """Task name (and module of this package) -> class."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -259,6 +259,17 @@ class Task(ABC):
             return True
         gain = metrics[self.metric] - before[self.metric]
         return gain > 0 if self.higher_better else gain < 0
+
+    def final(self, expert: Any, metrics: Mapping[str, float], records: MutableMapping[str, Any]) -> dict[str, float]:
+        """The test set's metrics with what SUPERB computes outside s3prl, called once after the test set.
+
+        Args:
+            expert: what it wrote to its folder is still there.
+            metrics: as `metrics` gave them.
+            records: the expert's; what `utterances` needs besides may be put there.
+        """
+        del expert, records
+        return dict(metrics)
 
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
