@@ -40,6 +40,8 @@ REQUIRED = {  # distribution -> what it is for
 OPTIONAL = {
     "espeakng-loader": ("demo", "the synthetic corpus and the demo"),
     "onnxruntime": ("onnx", "pre-training targets from an ONNX network"),
+    "dtw-python": ("qbe", "SUPERB's QbE"),
+    "lxml": ("qbe", "SUPERB's QbE"),
 }
 
 
@@ -131,7 +133,9 @@ def _look_at_synthetic(size: str, data: dict[str, Any]) -> tuple[dict[str, Any],
         return {key: data[key] if own[key] is None else str(own[key]) for key in data}, [], {}
     if not installed("espeakng-loader"):
         return data, ["the synthetic corpus needs espeakng-loader; pip install 'speechft[demo]'"], {}
-    parts = {"pr": amounts.test_clean, "sid": amounts.sid_speakers, "ks": amounts.keyword_train}
+    parts = {
+        "pr": amounts.test_clean, "asr": amounts.test_clean, "sid": amounts.sid_speakers, "ks": amounts.keyword_train,
+    }  # fmt: skip
     return data, [], {task: [] if part else [f"the size {size} has no {task} part"] for task, part in parts.items()}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speechft.report.collect import Score, paired_interval
-
-TITLES = {"pr": "PR, PER % ↓", "sid": "SID, accuracy % ↑", "ks": "KS, accuracy % ↑"}
+from speechft.report.bootstrap import paired_interval
+from speechft.report.collect import Score
+from speechft.report.columns import title
 
 Rows = Mapping[str, Mapping[str, Sequence[Score]]]
 """Model -> task -> one score per seed; the first model is what the others are compared with."""
@@ -23,7 +23,7 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
             cell: dict[str, Any] = {
                 "model": model, "task": task, "metric": scores[0].metric, "higher_better": scores[0].higher_better,
                 "mean": sum(values) / len(values), "values": values, "seeds": [score.seed for score in scores],
-                "test_utterances": len(scores[0].utterances),
+                "test_utterances": len(scores[0].utterances or ()),
             }  # fmt: skip
             if tasks is not base:
                 difference, low, high = paired_interval(list(base[task]), list(scores))
@@ -37,7 +37,7 @@ def markdown(cells: Sequence[Mapping[str, Any]]) -> str:
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     found = {(cell["model"], cell["task"]): cell for cell in cells}
-    lines = ["| | " + " | ".join(TITLES.get(task, task) for task in tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    lines = ["| | " + " | ".join(title(task) for task in tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
     for model in models:
         lines.append(f"| {model} | " + " | ".join(_cell(found[model, task]) for task in tasks) + " |")
     return "\n".join(lines) + "\n"

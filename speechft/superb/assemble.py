@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from speechft.files import sha256_json
 from speechft.superb import state as saved
 from speechft.superb.batches import FeatureSplit
 from speechft.superb.bridge import HUB_NAME, Bridge
-from speechft.superb.extract import data_identity, extract, plan
+from speechft.superb.extract import Streamed, computer, data_identity, extract, plan
 from speechft.superb.fast import FastRun
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
-from speechft.superb.store import FeatureStore, Key, Layout, check_budget
+from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget, room
 from speechft.superb.tasks.base import Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
@@ -66,10 +67,89 @@ def plan_splits(
     """Items, store key and size of each split."""
     plans = {}
     for name in task.splits:
-        split = task.split(expert, name, int(settings["crops"]))
+        split = task.split(expert, name, int(settings.get("crops", 1)))
         identity = data_identity(task, split, settings, data)
         plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))
     return plans
+
+
+def _what_fits(
+    task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], store: FeatureStore, budget_gb: float,
+    say: Callable[[str], None],
+) -> set[str]:  # fmt: skip
+    """The sets to be stored: the smallest first, as long as budget and disk allow.
+
+    Raises:
+        SpeechFTError: pooled features do not fit (they are small: computing them again at every step is no way out).
+    """
+    totals = {name: layout.total_bytes(key) for name, (_, key, layout) in plans.items()}
+    missing = {name: store.missing_bytes(key, layout) for name, (_, key, layout) in plans.items()}
+    if task.kind == "pooled" or task.engine("fast") is not None:
+        check_budget(store.root, sum(totals.values()), sum(missing.values()), budget_gb, task.name)
+        return set(plans)
+    budget, free = room(store.root, budget_gb)
+    kept: set[str] = set()
+    for name in sorted(plans, key=lambda name: totals[name]):
+        if totals[name] <= budget and missing[name] <= free:
+            kept.add(name)
+            budget, free = budget - totals[name], free - missing[name]
+    computed = [name for name in plans if name not in kept]
+    if computed:
+        size = sum(totals[name] for name in computed) / 1e9
+        say(
+            f"{task.name}: the features of {', '.join(computed)} would take {size:.2f} GB more than "
+            f"budget_gb={budget_gb:g} or the disk allows; the upstream runs at every batch instead, once for all "
+            "learning rates"
+        )
+    return kept
+
+
+def shared_plan(
+    task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any], data: Mapping[str, Any],
+    upstream: Upstream, dtype: str, numerics: Numerics,
+) -> tuple[Split, Key, Layout]:  # fmt: skip
+    """One set of items for all splits (`Task.one_store`), in the order of their paths: folds then find it made."""
+    items = {item.path: item for split, _, _ in plans.values() for item in split.items}
+    ordered = [replace(items[path], index=number) for number, path in enumerate(sorted(items))]
+    split = Split("all", ordered, list(range(len(ordered) + 1)))
+    return split, *plan(task, split, upstream, data_identity(task, split, settings, data), dtype, numerics)
+
+
+def part_of(features: Features, whole: Split, split: Split) -> Features:
+    """The features of a split out of those of `shared_plan`."""
+    numbers = {item.path: number for number, item in enumerate(whole.items)}
+    return features.part([numbers[item.path] for item in split.items])
+
+
+def features_of_splits(
+    task: Task, expert: Any, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any],
+    data: Mapping[str, Any], upstream: Upstream, store: FeatureStore, device: torch.device, frames_dtype: str,
+    batch_seconds: float, budget_gb: float, bar: Bar = no_bar, say: Callable[[str], None] = lambda text: None,
+    numerics: Numerics = FLOAT32,
+) -> dict[str, Features | Streamed]:  # fmt: skip
+    """The features of each split of `plan_splits`: from the store, computed into it, or computed when asked for.
+
+    Raises:
+        SpeechFTError: over budget, unreadable files, a full disk.
+    """
+    sources = dict(plans)
+    if task.one_store:
+        sources = {"all": shared_plan(task, plans, settings, data, upstream, frames_dtype, numerics)}
+    stored = _what_fits(task, sources, store, budget_gb, say)
+    found: dict[str, Features | Streamed] = {}
+    for name, (split, key, layout) in sources.items():
+        if name in stored:
+            found[name] = extract(
+                task, expert, split, upstream, store, key, layout, device, batch_seconds,
+                bar(f"{task.name} features {name}"), say, numerics,
+            )  # fmt: skip
+        else:
+            compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
+            found[name] = Streamed(compute, key, layout)
+    whole = found.get("all")
+    if not isinstance(whole, Features):
+        return found
+    return {name: part_of(whole, sources["all"][0], split) for name, (split, _, _) in plans.items()}
 
 
 def assemble(
@@ -98,17 +178,11 @@ def assemble(
     featurizer, expert = build_modules(task, config, upstream, expdir, seed, device)
     after_init = saved.random_state()
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
-    sets = {key.digest: (key, layout) for _, key, layout in plans.values()}.values()
-    total = sum(layout.total_bytes(key) for key, layout in sets)
-    missing = sum(store.missing_bytes(key, layout) for key, layout in sets)
-    check_budget(store.root, total, missing, budget_gb, task.name)
-    splits = {}
-    for name, (split, key, layout) in plans.items():
-        features = extract(
-            task, expert, split, upstream, store, key, layout, device, batch_seconds,
-            bar(f"{task.name} features {name}"), say, numerics,
-        )  # fmt: skip
-        splits[name] = FeatureSplit(task, expert, split, features, device)
+    features = features_of_splits(
+        task, expert, plans, settings, data, upstream, store, device, frames_dtype, batch_seconds, budget_gb, bar, say,
+        numerics,
+    )  # fmt: skip
+    splits = {name: FeatureSplit(task, expert, split, features[name], device) for name, (split, _, _) in plans.items()}
     saved.set_random_state(after_init)
     run = FastRun(task, config, featurizer, expert, splits, seed, device, progress=bar(f"{task.name} head"))
     run.data = sha256_json([key.data for _, key, _ in plans.values()])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechft.errors import SpeechFTError
+from speechft.superb.extract import Streamed
 from speechft.superb.store import Features
 from speechft.superb.tasks.base import Split, Task
 
@@ -49,11 +50,13 @@ class FeatureSplit:
 
     Args:
         task, expert, split: where batches come from.
-        features: stored features of the split's items.
+        features: of the split's items, stored or computed when asked for.
         device: where the expert is.
     """
 
-    def __init__(self, task: Task, expert: Any, split: Split, features: Features, device: torch.device) -> None:
+    def __init__(
+        self, task: Task, expert: Any, split: Split, features: Features | Streamed, device: torch.device
+    ) -> None:
         self.split = split
         self.device = device
         self.pooled = task.kind == "pooled"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +92,11 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "engine": settings.engine,
         "precision": settings.numerics.precision,
         "compile": settings.numerics.compile,
-        "metrics": {key: value for key, value in outcome.metrics.items() if key != "loss"},
+        "metrics": {key: value for key, value in outcome.metrics.items() if not key.startswith("loss")},
         "metric": task.metric,
         "higher_better": task.higher_better,
-        "lr": float(settings.superb[task.name]["lr"]),
+        "lr": outcome.lr,
+        **({"lr_search": outcome.search} if outcome.search else {}),
         "steps": outcome.steps,
         "seed": settings.seed,
         "seconds": round(time.monotonic() - began, 3),
@@ -106,12 +109,14 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "settings": dict(settings.superb[task.name]),
         "fingerprint": fingerprint,
     }
-    lines = task.utterances(outcome.records)
+    combined = outcome.records.get("utterances")  # of a task with variants
+    lines = task.utterances(outcome.records) if combined is None else combined
     result["test_utterances"] = len(lines)
     utterances = settings.out / name / f"{task.name}.utterances.jsonl"
     write_text(utterances, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_json(result_file, result)
-    (work / "state.pt").unlink(missing_ok=True)
+    for state in work.rglob("state.pt"):
+        state.unlink()
     score = outcome.metrics.get(task.metric, float("nan"))
     progress.say(f"{name} {task.name}: {task.metric} {score:.4f} in {result['seconds']:.0f} s, {result_file}")
     return result
@@ -144,14 +149,20 @@ def _guarded(
 
     from speechft.superb import compat
     from speechft.superb.quiet import quiet
+    from speechft.superb.variants import run_variants
 
     log = work / "s3prl.log"
-    run = _fast if settings.engine == "fast" else _reference
+    engine = task.engine(settings.engine) or (_fast if settings.engine == "fast" else _reference)
+
+    def run(task: Task, work: Path) -> tuple[Outcome, str]:
+        with task.environment(work):
+            return engine(upstream, task, settings, work, fingerprint, progress)
+
     with quiet(log):
         compat.install()
         try:
-            with task.environment(work):
-                return run(upstream, task, settings, work, fingerprint, progress)
+            variants = task.variants(settings.superb[task.name])
+            return run_variants(task, variants, work, fingerprint, run) if variants else run(task, work)
         except SpeechFTError:
             raise
         except torch.OutOfMemoryError as error:
@@ -187,7 +198,14 @@ def _fast(
         numerics=settings.numerics,
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
+    run.rates = settings.superb[task.name]["lr"]
     return run.run(), run.data
+
+
+def _dev_score(task: Task, outcome: Outcome) -> float:
+    return (1 if task.higher_better else -1) * outcome.dev.get(
+        task.dev_metric or task.metric, math.inf * (-1 if task.higher_better else 1)
+    )
 
 
 def _reference(
@@ -199,15 +217,19 @@ def _reference(
 
     del fingerprint  # the folder was cleared if it belonged to another evaluation
     recipe = settings.superb[task.name]
-    expdir = work / "s3prl"
-    expdir.mkdir(parents=True, exist_ok=True)
-    config = task.config(recipe, settings.data, expdir)
-    with registered(upstream) as hub_name:
-        run = ReferenceRun(
-            task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
-            progress.bar(f"{task.name} (s3prl)"),
-        )  # fmt: skip
-        outcome = run.run()
-        expert = run.expert
+    rates, runs = recipe["lr"], []
+    for lr in rates:
+        expdir = work / ("s3prl" if len(rates) == 1 else f"s3prl-{lr:g}")
+        expdir.mkdir(parents=True, exist_ok=True)
+        config = task.config({**recipe, "lr": lr}, settings.data, expdir)
+        with registered(upstream) as hub_name:
+            run = ReferenceRun(
+                task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
+                progress.bar(f"{task.name} (s3prl)"),
+            )  # fmt: skip
+            runs.append((replace(run.run(), lr=lr), run.expert))
+    outcome, expert = max(runs, key=lambda one: _dev_score(task, one[0]))
+    if len(rates) > 1:
+        outcome.search = [{"lr": one.lr, "dev": one.dev} for one, _ in runs]
     plans = plan_splits(task, expert, upstream, recipe, settings.data, settings.frames_dtype)
     return outcome, sha256_json([key.data for _, key, _ in plans.values()])

@@ -12,7 +12,7 @@ import torch
 from speechft.data.audio import SAMPLE_RATE
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
-from speechft.superb.store import Features, FeatureStore, Key, Layout
+from speechft.superb.store import Compute, Features, FeatureStore, Key, Layout
 from speechft.superb.tasks.base import Item, Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
@@ -96,6 +96,27 @@ def encode(
     return results
 
 
+def computer(
+    task: Task, expert: Any, split: Split, upstream: Upstream, kind: str, device: torch.device, batch_seconds: float,
+    numerics: Numerics = FLOAT32,
+) -> Compute:  # fmt: skip
+    """A function from item numbers to their features (`[rows, layers, dim]` float32 each), read and encoded now."""
+    upstream = upstream.to(device).eval()
+    size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
+
+    def compute(numbers: list[int]) -> list[np.ndarray]:
+        arrays: list[np.ndarray] = []
+        waves: list[np.ndarray] = []
+        for number in numbers:
+            waves.append(_read(task, expert, split.name, split.items[number]))
+            if sum(len(wave) for wave in waves) >= size:
+                arrays += encode(upstream, waves, kind, device, batch_seconds, numerics)
+                waves = []
+        return arrays + encode(upstream, waves, kind, device, batch_seconds, numerics)
+
+    return compute
+
+
 def extract(
     task: Task,
     expert: Any,
@@ -115,21 +136,34 @@ def extract(
     Raises:
         SpeechFTError: an unreadable file, a full disk, features that are not finite.
     """
-    upstream = upstream.to(device).eval()
-    size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
-
-    def compute(numbers: list[int]) -> list[np.ndarray]:
-        arrays: list[np.ndarray] = []
-        waves: list[np.ndarray] = []
-        for number in numbers:
-            waves.append(_read(task, expert, split.name, split.items[number]))
-            if sum(len(wave) for wave in waves) >= size:
-                arrays += encode(upstream, waves, key.kind, device, batch_seconds, numerics)
-                waves = []
-        return arrays + encode(upstream, waves, key.kind, device, batch_seconds, numerics)
-
+    compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
     with numerics.compiled(upstream):
         return store.open(key, layout, compute, progress, say)
+
+
+class Streamed:
+    """Features that do not fit on the disk: computed whenever a batch asks for them, once for all heads.
+
+    Args:
+        compute: see `computer`.
+        key, layout: as they would be stored; values are rounded as they would be there.
+    """
+
+    def __init__(self, compute: Compute, key: Key, layout: Layout) -> None:
+        self.compute, self.key, self.layout = compute, key, layout
+
+    def __len__(self) -> int:
+        return len(self.layout.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """What they would take, in bytes."""
+        return self.layout.total_bytes(self.key)
+
+    def gather(self, items: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """As `Features.gather`."""
+        parts = [part.astype(self.key.dtype) for part in self.compute(list(items))]
+        return np.concatenate(parts), [len(part) for part in parts]
 
 
 def _read(task: Task, expert: Any, split: str, item: Item) -> np.ndarray:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from speechft.superb import state as saved
 from speechft.superb.batches import FeatureSplit, weigh
-from speechft.superb.records import Scores, diverged, layer_weights, seed_all
+from speechft.superb.heads import Head, choose, each, make_heads
+from speechft.superb.records import Diverged, Scores, diverged, layer_weights, seed_all
 from speechft.superb.tasks.base import Task
 
 # Utterances smaller than this make batches whose every operation is shorter than waking the other threads takes: one
@@ -32,11 +33,13 @@ class Outcome:
     """What an evaluation ends with.
 
     Attributes:
-        metrics: of the test set, as the expert logs them.
+        metrics: of the test set, as the expert logs them, but fractions (`Task.metrics`).
         dev: of the dev set (`Task.selected_on`) at the best step, with `step`; empty if no score was ever a best one.
         records: the expert's records of the test set.
         weights: the learned layer weights.
         steps: optimizer steps taken.
+        lr: the learning rate; of several, the best on dev.
+        search: of several learning rates, each one's `lr` and `dev` metrics, and why it was given up if it was.
     """
 
     metrics: dict[str, float]
@@ -44,6 +47,8 @@ class Outcome:
     records: dict[str, list[Any]]
     weights: list[float]
     steps: int
+    lr: float | None = None
+    search: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -60,7 +65,9 @@ class FastRun:
         state_file: where an interrupted run is kept, None for nowhere.
         fingerprint: a state of another configuration is not taken up.
         progress: called with steps done and in all.
-        on_loss: called with step and loss of every micro-batch (tests).
+        rates: learning rates; empty for the configuration's. All heads see the same batches, looked up once, and
+            each ends as it would alone.
+        on_loss: called with step and loss of every micro-batch of every head (tests).
         data: hash of all splits' data identities.
     """
 
@@ -71,6 +78,7 @@ class FastRun:
     splits: Mapping[str, FeatureSplit]
     seed: int
     device: torch.device
+    rates: Sequence[float] = ()
     state_file: Path | None = None
     fingerprint: str = ""
     progress: Callable[[int, int], None] = lambda done, total: None
@@ -80,12 +88,10 @@ class FastRun:
     step: int = 0
     epoch: int = 0
     micro_steps: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    dev: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.modules: list[nn.Module] = [self.featurizer, self.expert]
-        self.parameters = [parameter for module in self.modules for parameter in module.parameters()]
+        self.heads: list[Head] = []
+        self.specaug: Any = None
 
     def run(self) -> Outcome:
         """Train, then test."""
@@ -101,18 +107,18 @@ class FastRun:
 
     def train(self) -> None:
         """`Runner.train`, from the first step or from where the state file stopped."""
-        from s3prl.optimizers import get_optimizer
+        from s3prl.downstream.specaug import SpecAug
 
-        runner = self.config["runner"]
+        runner, optimizer = self.config["runner"], self.config["optimizer"]
         total, accumulate = runner["total_steps"], runner["gradient_accumulate_steps"]
-        for module in self.modules:
-            module.train()
-        self.optimizer = get_optimizer(self.modules, total, self.config["optimizer"])
-        scores = Scores(self.task.name)
-        records: dict[str, list[Any]] = defaultdict(list)
-        resumed = self._resume(records)
+        rates = self.rates or [float(optimizer["lr"])]
+        self.heads = make_heads(rates, self.featurizer, self.expert, optimizer, total)
+        for head in self.heads:
+            head.mode(train=True)
+        self.specaug = SpecAug(**self.config["specaug"]) if self.config.get("specaug") else None
+        resumed = self._resume()
         train = self.splits["train"]
-        while self.step < total:
+        while self.step < total and self._live():
             epoch_start = saved.random_state()
             if resumed:
                 epoch_start = resumed["epoch_start"]
@@ -124,103 +130,136 @@ class FastRun:
                 saved.set_random_state(resumed["now"])
                 resumed = None
             for number, indices in batches:
-                if self.step >= total:
+                if self.step >= total or not self._live():
                     break
                 step = self.step + 1
-                loss = self._forward("train", train, indices, records)
-                if self.on_loss is not None:
-                    self.on_loss(step, float(loss.detach()))
-                (loss / accumulate).backward()
                 self.micro_steps += 1
-                if self.micro_steps % accumulate:
+                update = self.micro_steps % accumulate == 0
+                batch = train.look_up(indices)
+                for head in each(self.heads):
+                    loss = self._forward("train", head, batch, head.records)
+                    if self.on_loss is not None:
+                        self.on_loss(step, float(loss.detach()))
+                    (loss / accumulate).backward()
+                    if update:
+                        self._or_stop(head, self._update, loss, step)
+                if not update:
                     continue
-                norm = nn.utils.clip_grad_norm_(self.parameters, runner["gradient_clipping"])
-                if not math.isnan(norm):
-                    self.optimizer.step()
-                elif math.isnan(float(loss.detach())):
-                    raise diverged(self.task.name, step)
-                self.optimizer.zero_grad()
-                if step % runner["log_step"] == 0:
-                    self._log("train", records, scores, step)
-                    records.clear()
                 if step % runner["eval_step"] == 0:
                     self._dev(step)
                 self.step = step
                 if step % runner["eval_step"] == 0:
-                    self._save(epoch_start, number + 1, records)
+                    self._save(epoch_start, number + 1)
                 self.progress(step, total)
             self.epoch += 1
 
-    def _forward(self, name: str, split: FeatureSplit, indices: Sequence[int], records: dict[str, list[Any]]) -> Tensor:
-        rows, counts, others = split.look_up(indices)
-        loss = self.expert(name, weigh(self.featurizer, rows, counts), *others, records=records)
+    def _live(self) -> list[Head]:
+        return [head for head in self.heads if head.stopped is None]
+
+    def _update(self, head: Head, loss: Tensor, step: int) -> None:
+        runner = self.config["runner"]
+        norm = float(nn.utils.clip_grad_norm_(head.parameters, runner["gradient_clipping"]))
+        if not math.isnan(norm):
+            head.optimizer.step()
+        elif math.isnan(float(loss.detach())):
+            raise diverged(self.task.name, step)
+        head.optimizer.zero_grad()
+        if step % runner["log_step"] == 0:
+            self._log("train", head, head.records, Scores(self.task.name), step)
+            head.records.clear()
+
+    def _or_stop(self, head: Head, do: Callable[..., None], *args: Any) -> None:
+        """One of several rates is given up when its loss is NaN."""
+        try:
+            do(head, *args)
+        except Diverged as error:
+            head.stopped = error.what
+            head.optimizer.zero_grad()
+            if len(self.heads) == 1:
+                raise
+
+    def _forward(self, name: str, head: Head, batch: Any, records: dict[str, list[Any]]) -> Tensor:
+        rows, counts, others = batch
+        features = weigh(head.featurizer, rows, counts)
+        if name == "train" and self.specaug is not None:
+            features, _ = self.specaug(features)
+        loss = head.expert(self.task.expert_split(name), features, *others, records=records)
         assert isinstance(loss, Tensor)
         return loss
 
-    def _log(self, name: str, records: dict[str, list[Any]], scores: Scores, step: int) -> list[str]:
-        names = self.expert.log_records(
-            name, records=records, logger=scores, global_step=step, batch_ids=[], total_batch_num=len(self.splits[name])
-        )
+    def _log(self, name: str, head: Head, records: dict[str, list[Any]], scores: Scores, step: int) -> list[str]:
+        names = head.expert.log_records(
+            self.task.expert_split(name), records=records, logger=scores, global_step=step,
+            batch_ids=[], total_batch_num=len(self.splits[name]),
+        )  # fmt: skip
         return list(names or [])
 
-    def evaluate(self, name: str, step: int = 0) -> tuple[dict[str, float], dict[str, list[Any]], list[str]]:
-        """`Runner.evaluate`: metrics of a split, its records, and the names under which s3prl would save."""
+    def evaluate(self, name: str, heads: Sequence[Head]) -> list[dict[str, list[Any]]]:
+        """`Runner.evaluate` up to the scores: each head's records of a split."""
         seed_all(self.seed)
-        for module in self.modules:
-            module.eval()
-        split, scores = self.splits[name], Scores(self.task.name)
-        records: dict[str, list[Any]] = defaultdict(list)
+        split = self.splits[name]
+        records: list[dict[str, list[Any]]] = [defaultdict(list) for _ in heads]
+        for head in heads:
+            head.mode(train=False)
         with torch.no_grad():
             for indices in split.draw():
-                self._forward(name, split, indices, records)
-        names = self._log(name, records, scores, step)
-        for module in self.modules:
-            module.train()
-        return self.task.metrics(scores, name), records, names
+                batch = split.look_up(indices)
+                for number, head in enumerate(each(heads)):
+                    self._forward(name, head, batch, records[number])
+        for head in heads:
+            head.mode(train=True)
+        return records
 
     def _dev(self, step: int) -> None:
+        live, split = self._live(), self.task.selected_on
         before = saved.random_state()
-        metrics, _, names = self.evaluate(self.task.selected_on, step)
-        if self.task.selected_on == "test":  # s3prl tests the states it kept after training, which goes on unseeded
+        for head, records in zip(live, self.evaluate(split, live), strict=True):
+            self._or_stop(head, self._score_dev, records, step)
+        if split == "test":  # s3prl tests the states it kept after training, which goes on unseeded
             saved.set_random_state(before)
-        if self.task.is_best(names, metrics, self.dev):
-            self.best = {
-                "featurizer": saved.on_cpu(self.featurizer.state_dict()),
-                "expert": saved.on_cpu(self.expert.state_dict()),
-            }
-            self.dev = {**metrics, "step": step}
+
+    def _score_dev(self, head: Head, records: dict[str, list[Any]], step: int) -> None:
+        scores, split = Scores(self.task.name), self.task.selected_on
+        names = self._log(split, head, records, scores, step)
+        metrics = self.task.metrics(scores, split)
+        if self.task.is_best(names, metrics, head.dev):
+            head.keep(metrics, step)
 
     def finish(self) -> Outcome:
-        """The test set with the best dev state (the last one if no dev score was a best one, as with accuracy 0)."""
-        if self.best:
-            self.featurizer.load_state_dict(self.best["featurizer"])
-            self.expert.load_state_dict(self.best["expert"])
-        metrics, records, _ = self.evaluate("test", self.step)
-        metrics = self.task.final(self.expert, metrics, records)
-        return Outcome(metrics, self.dev, dict(records), layer_weights(self.featurizer), self.step)
+        """The test set with the best rate's best dev state (the last one if no dev score was a best one, as with
+        accuracy 0)."""
+        task = self.task
+        head = choose(self.heads, task.name, task.dev_metric or task.metric, task.higher_better)
+        head.to_best()
+        (records,) = self.evaluate("test", [head])
+        scores = Scores(task.name)
+        self._log("test", head, records, scores, self.step)
+        metrics = task.final(head.expert, task.metrics(scores, "test"), records)
+        search = [
+            {"lr": one.lr, "dev": one.dev, **({"stopped": one.stopped} if one.stopped else {})} for one in self.heads
+        ]
+        return Outcome(
+            metrics, head.dev, dict(records), layer_weights(head.featurizer), self.step, head.lr,
+            search if len(search) > 1 else [],
+        )  # fmt: skip
 
     # ---------------------------------------------------------------- an interrupted run
 
-    def _save(self, epoch_start: dict[str, Any], batches: int, records: Mapping[str, list[Any]]) -> None:
+    def _save(self, epoch_start: dict[str, Any], batches: int) -> None:
         if self.state_file is None:
             return
         content = {
             "fingerprint": self.fingerprint, "step": self.step, "epoch": self.epoch, "micro_steps": self.micro_steps,
             "batches": batches, "epoch_start": epoch_start, "now": saved.random_state(),
-            "featurizer": self.featurizer.state_dict(), "expert": self.expert.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev,
-            "records": saved.plain(dict(records)),
+            "heads": [head.state() for head in self.heads],
         }  # fmt: skip
         saved.write(self.state_file, content)
 
-    def _resume(self, records: dict[str, list[Any]]) -> dict[str, Any] | None:
+    def _resume(self) -> dict[str, Any] | None:
         content = saved.read(self.state_file, self.device) if self.state_file is not None else None
         if content is None or content["fingerprint"] != self.fingerprint:
             return None
         self.step, self.epoch, self.micro_steps = content["step"], content["epoch"], content["micro_steps"]
-        self.best, self.dev = content["best"], content["dev"]
-        self.featurizer.load_state_dict(content["featurizer"])
-        self.expert.load_state_dict(content["expert"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        records.update(content["records"])
+        for head, state in zip(self.heads, content["heads"], strict=True):
+            head.load(state)
         return content

@@ -22,9 +22,13 @@ def seed_all(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def diverged(task: str, step: int) -> SpeechFTError:
-    """What to say when a loss is no number any more."""
-    return SpeechFTError(f"the loss of {task} is NaN at step {step}", f"lower superb.{task}.lr")
+class Diverged(SpeechFTError):
+    """A loss is no number any more."""
+
+
+def diverged(task: str, step: int) -> Diverged:
+    """What to say then."""
+    return Diverged(f"the loss of {task} is NaN at step {step}", f"lower superb.{task}.lr")
 
 
 class Scores:

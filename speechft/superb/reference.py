@@ -32,7 +32,7 @@ def namespace(task: Task, hub_name: str, expdir: Path, seed: int, device: str, i
         downstream=task.folder,
         downstream_variant=None,
         expdir=str(expdir),
-        evaluate_split="test",
+        evaluate_split=task.expert_split("test"),
         init_ckpt=str(init_ckpt) if init_ckpt else None,
         seed=seed,
         device=device,
@@ -91,13 +91,14 @@ class ReferenceRun:
     def _listen(self, expert: Any) -> None:
         log_records, get_dataloader = expert.log_records, expert.get_dataloader
         total = self.config["runner"]["total_steps"]
+        dev, test = map(self.task.expert_split, ("dev", "test"))
 
         def report(split: str, records: Any, logger: Any, global_step: int, **kwargs: Any) -> Any:
             scores = Scores(self.task.name, logger)
             names = log_records(split, records=records, logger=scores, global_step=global_step, **kwargs)
-            if split == "test":
+            if split == test:
                 self.test, self.test_records = self.task.metrics(scores, "test"), dict(records)
-            elif split == "dev" and self.task.best_checkpoint in (names or []):
+            elif split == dev and self.task.best_checkpoint in (names or []):
                 self.dev = {**self.task.metrics(scores, "dev"), "step": global_step}
                 write_json(self.expdir / _DEV, self.dev)
             elif split == "train":

@@ -12,7 +12,7 @@ from speechft.files import cache_dir, sha256_json
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
-_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")  # on the result
+_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -99,7 +99,11 @@ class Settings:
         superb = {task: dict(cfg["superb"][task]) for task in tasks}
         if cfg.get("crops") is not None:
             for settings in superb.values():
-                settings["crops"] = int(cfg["crops"])
+                settings.update({"crops": int(cfg["crops"])} if "crops" in settings else {})
+        for task, settings in superb.items():
+            if "lr" not in settings:  # nothing is trained
+                continue
+            settings["lr"] = _rates(settings["lr"] if cfg.get("lr") is None else cfg["lr"], task)
         store = cfg.get("store")
         return cls(
             tasks=tasks,
@@ -121,7 +125,7 @@ class Settings:
 
         The user's paths count with their size and time of change, the files below a folder do not.
         """
-        paths = [path for key in (*task.needs, "phones") for path in task.paths(self.data, key)]
+        paths = [path for key in (*task.needs, *task.optional, "phones") for path in task.paths(self.data, key)]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
         recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
@@ -129,6 +133,21 @@ class Settings:
         return sha256_json(
             [upstream_key + self.numerics.key, task.name, self.engine, self.seed, recipe, splits, stats, dtype]
         )
+
+
+def _rates(given: Any, task: str) -> list[float]:
+    """One learning rate or several, each once.
+
+    Raises:
+        UsageError: none, or one that is no positive number.
+    """
+    try:
+        rates = [float(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
+    except (TypeError, ValueError):
+        rates = []
+    if not rates or not all(rate > 0 for rate in rates):
+        raise UsageError(f"superb.{task}.lr={given}", "give a positive number, or several: [1e-2,1e-3]")
+    return list(dict.fromkeys(rates))
 
 
 def resolve_device(device: str) -> str:

@@ -10,6 +10,7 @@ extraction goes on at the next shard, and a shard whose bytes do not match its c
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -104,7 +105,14 @@ class Features:
 
     @property
     def nbytes(self) -> int:
-        return sum(shard.nbytes for shard in self.maps)
+        rows = sum(end - start for _, start, end in self.place.values())
+        return rows * self.maps[0][0].nbytes if rows else 0
+
+    def part(self, items: Sequence[int]) -> Features:
+        """Some of the items as a set of its own, in this order, on the same files."""
+        chosen = copy.copy(self)
+        chosen.place = {number: self.place[item] for number, item in enumerate(items)}
+        return chosen
 
     def rows(self, item: int) -> np.ndarray:
         """`[rows, layers, dim]` of one item, a view of the file."""
@@ -170,6 +178,12 @@ class FeatureStore:
         return Features(folder, shards)
 
 
+def room(root: Path, budget_gb: float) -> tuple[float, float]:
+    """Bytes that one evaluation may keep (`budget_gb` is in GB, 1e9 bytes), and bytes the disk has left."""
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return budget_gb * 1e9, float(shutil.disk_usage(existing).free)
+
+
 def check_budget(root: Path, total: int, missing: int, budget_gb: float, what: str) -> None:
     """Stop before an extraction that would not fit.
 
@@ -182,14 +196,12 @@ def check_budget(root: Path, total: int, missing: int, budget_gb: float, what: s
         SpeechFTError: over the budget, or over what the disk has left.
     """
     need = f"the features for {what} take {total / 1e9:.2f} GB in {root}"
-    if total > budget_gb * 1e9:
+    budget, free = room(root, budget_gb)
+    if total > budget:
         raise SpeechFTError(
             f"{need}, more than budget_gb={budget_gb:g}",
-            f"set budget_gb={max(1, round(total / 1e9 + 0.5))}, halve it with frames_dtype=float16, "
-            "move it with store=DIR, or use engine=s3prl, which stores nothing",
+            f"set budget_gb={max(1, round(total / 1e9 + 0.5))}, or move it with store=DIR",
         )
-    existing = next(folder for folder in (root, *root.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
     if missing > free:
         raise SpeechFTError(
             f"{need}, {missing / 1e9:.2f} GB of it still to be written, but the disk has {free / 1e9:.2f} GB left",

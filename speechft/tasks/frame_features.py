@@ -38,7 +38,7 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
     own = _OPTIONS.get(str(kind), tuple(options))
     unknown = sorted(options.keys() - {*common, *own})
     if unknown:
-        known = ", ".join((*common, *own, "clusters", "splits", "whiten", "weight", "layer"))
+        known = ", ".join((*common, *own, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":

@@ -30,7 +30,10 @@ class MaskedPrediction(Task):
     Args:
         codebooks: see `targets.make_targets`; with an optional `weight` each, and `layer`: the hidden state it is
             predicted from (0 is what enters the first transformer layer; the last one if not said). Supervision of
-            layers below the last is ILS-SSL's (2112.08778).
+            layers below the last is ILS-SSL's (2112.08778). A code book with `regress` is met with the mean squared
+            error over its components (which have unit variance); one vector for the utterance is predicted from the
+            mean of the hidden state over time, which is what pooling heads see. With `clean: true` a code book is met
+            only where the input was left as it is: for what an augmentation changes, such as the channel.
         mask_fraction: share of frames to cover (spans may overlap, so a little less is covered).
         mask_span: frames in a span (20 ms each).
         unmasked_weight: weight of the loss on frames that are not masked (0 is HuBERT's; above 0 small models start
@@ -51,6 +54,7 @@ class MaskedPrediction(Task):
         super().__init__()
         self._codebooks = [dict(codebook) for codebook in codebooks]
         self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
+        self._clean = [bool(codebook.pop("clean", False)) for codebook in self._codebooks]
         layers = [codebook.pop("layer", None) for codebook in self._codebooks]
         self._layers: list[int] = [-1 if layer is None else int(layer) for layer in layers]
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
@@ -75,8 +79,11 @@ class MaskedPrediction(Task):
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
         self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre)
-        # One head for each code book: its parts side by side.
-        self._shapes = [(int(book.get("splits", 1)), int(book["clusters"])) for book in self._codebooks]
+        # One head for each code book: its parts side by side. Vectors are parts without clusters.
+        self._shapes = [
+            (int(book["whiten"]), 1) if book.get("regress") else (int(book.get("splits", 1)), int(book["clusters"]))
+            for book in self._codebooks
+        ]
         self.heads = nn.ModuleList(nn.Linear(upstream.dim, splits * clusters) for splits, clusters in self._shapes)
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -118,12 +125,23 @@ class MaskedPrediction(Task):
         masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
         right = total = 0
         covered = masked[valid][:, None]  # [frames of the batch, 1]
+        same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
+        untouched = same[:, None].expand_as(valid)[valid][:, None]
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
+            if self._codebooks[book].get("regress"):
+                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid)
+                if self._clean[book]:
+                    counted = counted & untouched[:, 0]
+                masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
+                plain_loss = plain_loss + weight * _mean(errors, counted & ~covered[:, 0])
+                continue
             clusters = self._shapes[book][1]
             labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[valid]  # [frames, splits]
             logits = head(states[layer][valid]).float().view(-1, clusters)
             flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
             losses, known = flat.view_as(labels), labels != _IGNORE
+            if self._clean[book]:
+                known = known & untouched
             masked_loss = masked_loss + weight * _mean(losses, known & covered)
             plain_loss = plain_loss + weight * _mean(losses, known & ~covered)
             if book == 0:
@@ -131,6 +149,24 @@ class MaskedPrediction(Task):
                 right, total = int((hits & known & covered).sum()), int((known & covered).sum())
         scale = sum(self._weights)
         return masked_loss / scale, plain_loss / scale, (right, total)
+
+    def _errors(
+        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Squared errors of vectors, mean over components: `[frames of the batch]`, and which of them count."""
+        known = torch.zeros_like(valid)
+        if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
+            mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
+            wanted = torch.stack([torch.from_numpy(self._targets[book][cut.id][0]) for cut in cuts])
+            errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)
+            # an utterance counts by its frames, masked or not
+            return errors[:, None].expand_as(valid)[valid], torch.ones_like(valid)[valid]
+        wanted = state.new_zeros(*valid.shape, self._shapes[book][0], dtype=torch.float32)
+        for row, cut in enumerate(cuts):
+            own = torch.from_numpy(self._targets[book][cut.id][: valid.shape[1]])
+            wanted[row, : len(own)], known[row, : len(own)] = own.to(wanted.device).float(), True
+        errors = (head(state[valid]).float() - wanted[valid]).square().mean(1)
+        return errors, known[valid]
 
     def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
         """`[batch, frames, splits]` int64; where a cut has none, they are ignored."""

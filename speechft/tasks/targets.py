@@ -2,7 +2,8 @@
 
 HuBERT (2106.07447, section II-A) clusters MFCCs first and, in later iterations, a hidden layer of the model before;
 section II-C allows several code books at once, and product quantisation: parts of a feature vector clustered apart. A
-code book here is one entry of `task.codebooks`.
+code book here is one entry of `task.codebooks`. With `regress: true` the target is not a cluster but the features
+themselves, as when one network is distilled into another (DistilHuBERT, 2110.01900): more is said in every frame.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def make_targets(
         cuts: the corpus.
         codebooks: what to cluster (see `frame_features.featurizer`); `clusters`; `splits`: into how many equal parts
             the feature vectors are cut, each with clusters of its own (product quantisation); `whiten`: how many
-            principal components to keep, see `Whitening` (None: features as they are).
+            principal components to keep, see `Whitening` (None: features as they are). Or `regress: true` with
+            `whiten`: those components are the target; with `context: null`, which makes all frames of an utterance
+            equal, one vector for the utterance.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -51,7 +54,8 @@ def make_targets(
         UsageError: a code book with an unknown or impossible setting.
 
     Returns:
-        For each code book: cut id -> `[frames, splits]` uint16; frame t is centred at `first_centre` + 0.02 t seconds.
+        For each code book: cut id -> `[frames, splits]` uint16, or `[frames or 1, components]` float16 where it
+        regresses; frame t is centred at `first_centre` + 0.02 t seconds.
     """
     corpus = [_identity_of(cut) for cut in cuts]
     groups: dict[str, list[int]] = {}
@@ -62,11 +66,13 @@ def make_targets(
         options = _features_of(codebooks[numbers[0]])
         features, source = featurizer(options)
         described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
-        files, books = {}, {}
+        files: dict[int, Path] = {}
+        books: dict[int, _Book | _Vectors] = {}
         for number in numbers:
-            book = _Book.read(codebooks[number])
-            identity = [source, corpus, described, book.clusters, book.splits, book.whiten, seed, first_centre,
-                        _VERSION]  # fmt: skip
+            book = (
+                _Vectors.read(codebooks[number]) if codebooks[number].get("regress") else _Book.read(codebooks[number])
+            )
+            identity = [source, corpus, described, *book.identity, seed, first_centre, _VERSION]
             file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
             if file.is_file():
                 found[number] = _read(file)
@@ -92,7 +98,7 @@ def make_targets(
 
 
 def _features_of(codebook: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in codebook.items() if key not in ("clusters", "splits", "whiten")}
+    return {key: value for key, value in codebook.items() if key not in ("clusters", "splits", "whiten", "regress")}
 
 
 def _identity_of(cut: Any) -> list[Any]:
@@ -146,6 +152,10 @@ class _Book:
                 raise UsageError(f"a code book's {key} is {value!r}", "give a whole number of at least 1")
         return cls(int(clusters or 1), splits, whiten)
 
+    @property
+    def identity(self) -> list[Any]:
+        return [self.clusters, self.splits, self.whiten]
+
     def fit(self, frames: np.ndarray, seed: int) -> None:
         """Fit to `[frames, dim]`, in random order."""
         from sklearn.cluster import MiniBatchKMeans
@@ -162,6 +172,37 @@ class _Book:
         parts = _parts(self.turn(frames) if self.turn else frames, self.splits)
         columns = [_nearest(part, centres) for centres, part in zip(self.centres, parts, strict=True)]
         return np.stack(columns, axis=1).astype(np.uint16)
+
+
+@dataclass
+class _Vectors:
+    """Targets that are vectors: the leading components of the features, whitened."""
+
+    components: int
+    whole: bool
+    turn: Whitening | None = None
+
+    @classmethod
+    def read(cls, codebook: Mapping[str, Any]) -> _Vectors:
+        components = codebook.get("whiten")
+        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+            raise UsageError(f"a code book that regresses has whiten={components!r}", "say how many components to keep")
+        if codebook.get("clusters") is not None or codebook.get("splits") is not None:
+            raise UsageError("a code book that regresses has no clusters or splits", "leave them out, or regress")
+        return cls(components, "context" in codebook and codebook["context"] is None)
+
+    @property
+    def identity(self) -> list[Any]:
+        return ["regress", self.components, self.whole]
+
+    def fit(self, frames: np.ndarray, seed: int) -> None:
+        """Fit to `[frames, dim]`, in random order."""
+        self.turn = Whitening.fit(frames, self.components, np.random.default_rng(seed))
+
+    def labels(self, frames: np.ndarray) -> np.ndarray:
+        """`[frames, dim]` -> `[frames, components]` float16, or `[1, components]` if all frames are equal."""
+        assert self.turn is not None
+        return self.turn(frames[:1] if self.whole else frames).clip(-10, 10).astype(np.float16)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from speechft.demo.demo import read_intervals
-from speechft.report.collect import Score, paired_interval, read_score
+from speechft.report.bootstrap import paired_interval
+from speechft.report.collect import Score, read_score
 from speechft.report.plot import plot_alpha
+from speechft.report.shapes import recognise
 from speechft.report.table import markdown, summarise
 
 
 def _score(task, utterances, seed=0, higher=True):
     counts = np.array(utterances, dtype=float)
     value = 100 * counts[:, 0].sum() / counts[:, 1].sum()
-    return Score(task, "acc" if higher else "per", value, higher, seed, counts, {})
+    lines = [{"file": f"{n:05d}", "errors": a, "length": b} for n, (a, b) in enumerate(counts.tolist())]
+    return Score(task, "acc" if higher else "per", value, higher, seed, recognise(lines, "per"), {})
 
 
 def test_scores_are_read_with_their_utterances_in_order(tmp_path):
@@ -23,7 +26,15 @@ def test_scores_are_read_with_their_utterances_in_order(tmp_path):
     lines = [{"file": "b", "errors": 2, "length": 5}, {"file": "a", "errors": 1, "length": 5}]
     (tmp_path / "pr.utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     score = read_score(tmp_path / "pr.json")
-    assert score.value == 30.0 and score.utterances.tolist() == [[1, 5], [2, 5]] and score.seed == 4
+    assert score.value == 30.0 and score.utterances.numbers.tolist() == [[1, 5], [2, 5]] and score.seed == 4
+
+
+def test_scores_that_are_averaged_are_read_too(tmp_path):
+    record = {"task": "sf", "metric": "f1", "metrics": {"f1": 0.75}, "higher_better": True, "seed": 4}
+    (tmp_path / "sf.json").write_text(json.dumps(record))
+    lines = [{"file": "a", "score": 0.5, "value_errors": 1}, {"file": "b", "score": 1.0, "value_errors": 0}]
+    (tmp_path / "sf.utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_score(tmp_path / "sf.json").utterances.tolist() == [[0.5, 1], [1, 1]]
 
 
 def test_a_difference_that_never_varies_has_no_width():

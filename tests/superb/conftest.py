@@ -14,6 +14,8 @@ from tiny_corpora import (
     make_voxceleb,
     save_upstream,
 )
+from tiny_pooled import make_fluent_commands, make_iemocap, make_quesst
+from tiny_snips import make_snips
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +37,10 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
     make_librimix(root / "mix")
+    make_snips(root / "snips")
+    make_fluent_commands(root / "fsc")
+    make_iemocap(root / "iemocap")
+    make_quesst(root / "quesst14Database")
     return Corpora(root)
 
 
@@ -59,7 +65,8 @@ def configuration(corpora: Corpora, tmp_path: Path):
         cfg = compose(["device=cpu", f"out={tmp_path / 'out'}", f"store={tmp_path / 'store'}"])
         cfg["data"].update(corpora.data)
         for task, small in RECIPES.items():
-            cfg["superb"][task].update({**small, **(recipe or {})})
+            known = {key: value for key, value in (recipe or {}).items() if key in cfg["superb"][task]}
+            cfg["superb"][task].update({**small, **known})
         cfg.update(keys)
         return cfg
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ def test_features_are_made_once_per_weights(configuration, upstream_folder, tmp_
     assert (tmp_path / "out" / "other" / "sid.json").is_file()
 
 
-@pytest.mark.parametrize("task", ["pr", "ks", "asv", "sd"])
+@pytest.mark.parametrize("task", ["pr", "ks", "asr", "asv", "sd"])
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(task, configuration, upstream, monkeypatch, tmp_path):
     from speechft.superb.fast import FastRun
 
@@ -152,10 +153,38 @@ def test_failures_inside_s3prl_are_one_line_with_a_log(configuration, upstream, 
     assert "Traceback" in open(log).read()  # noqa: PTH123, SIM115
 
 
-def test_over_budget(configuration, upstream, tmp_path):
-    with pytest.raises(SpeechFTError, match=r"features for pr take .* GB"):
-        evaluate([upstream], ["pr"], cfg=configuration(budget_gb=1e-6), progress=Listener())
+def test_pooled_features_over_budget(configuration, upstream, tmp_path):
+    with pytest.raises(SpeechFTError, match=r"features for ks take .* GB"):
+        evaluate([upstream], ["ks"], cfg=configuration(budget_gb=1e-6), progress=Listener())
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("budget", [1e-6, 4e-4], ids=["nothing fits", "dev and test fit"])
+def test_frames_over_budget_are_computed_at_every_batch(budget, configuration, upstream, tmp_path, monkeypatch):
+    """The same scores; and the upstream runs once for all rates."""
+    recipe = {"accumulate": 1}
+    stored = evaluate([upstream], ["pr"], cfg=configuration(recipe, lr=[1e-2, 1e-3]), progress=Listener())[0]
+    shutil.rmtree(tmp_path / "store")
+    forward, heard = type(upstream).forward, []
+
+    def counted(self, waves):
+        heard.extend(waves)
+        return forward(self, waves)
+
+    listener = Listener()
+    cfg = configuration(recipe, lr=[1e-2, 1e-3], budget_gb=budget, out=str(tmp_path / "second"))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(upstream), "forward", counted)
+        streamed = evaluate([upstream], ["pr"], cfg=cfg, progress=listener)[0]
+    assert "the upstream runs at every batch instead, once for all learning rates" in listener.text
+    for key in ("metrics", "dev"):
+        assert streamed[key] == pytest.approx(stored[key], abs=1e-6)
+    sets = list((tmp_path / "store").glob("frames/*"))
+    training, dev, test = 6 * 3, 2 * 4, 4  # steps and batch; two evaluations of four; four
+    if budget < 1e-5:
+        assert not sets and len(heard) - 1 == training + dev + test  # s3prl's Featurizer tries one waveform
+    else:
+        assert len(sets) == 2 and len(heard) - 1 == training + 4 + test
 
 
 def test_half_precision_frames(configuration, upstream):

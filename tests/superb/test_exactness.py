@@ -58,10 +58,12 @@ def run_reference(task, settings, corpora, upstream, folder):
         return run.run(), run
 
 
-@pytest.mark.parametrize("name", ["ks", "sid", "pr"])
+@pytest.mark.parametrize("name", ["ks", "sid", "pr", "asr", "sf", "ic", "er fold1", "er fold4"])
 def test_fast_is_s3prl(name, corpora, upstream, tmp_path):
     compat.install()
+    name, _, variant = name.partition(" ")
     task, settings = get_task(name), settings_for(name)
+    task = task.variant(variant) if variant else task
     expected, reference = run_reference(task, settings, corpora, upstream, tmp_path)
     losses: list[float] = []
     with quiet(tmp_path / "fast.log"), task.environment(tmp_path):
@@ -79,7 +81,8 @@ def test_fast_is_s3prl(name, corpora, upstream, tmp_path):
     assert outcome.dev == pytest.approx(expected.dev, abs=1e-5)
     assert outcome.weights == pytest.approx(expected.weights, abs=1e-5)
     assert task.utterances(outcome.records) == task.utterances(expected.records)
-    print(f"{name}: largest difference {max(abs(a - b) for a, b in zip(losses, reference.losses, strict=True)):.1e}")
+    largest = max(abs(a - b) for a, b in zip(losses, reference.losses, strict=True))
+    print(f"{name} {variant}: largest difference {largest:.1e}")
 
 
 @pytest.mark.parametrize("kind", ["pooled", "frames"])

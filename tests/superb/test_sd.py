@@ -16,6 +16,7 @@ from test_tasks import build
 
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
+from speechft.report.collect import read_score
 from speechft.superb import compat
 from speechft.superb.assemble import assemble
 from speechft.superb.bridge import registered
@@ -112,6 +113,9 @@ def test_end_to_end(engine, data, configuration, upstream, tmp_path):
     assert result["dev"]["step"] in (3, 6) and set(result["dev"]) == {"acc", "frame_der", "step"}
     folder = tmp_path / "out" / "tiny"
     assert read_json(folder / "sd.json") == result
+    score = read_score(folder / "sd.json")  # the report makes the same score of the lines
+    assert score.utterances is not None and len(score.utterances) == 4
+    assert score.utterances.score()[0] == pytest.approx(result["metrics"]["der"], abs=1e-6)
     lines = [json.loads(line) for line in (folder / "sd.utterances.jsonl").open()]
     assert [one["file"] for one in lines] == ["test0", "test1", "test2", "test3"]
     rttm = [line.split() for line in Path(data["librimix"], "test", "rttm").read_text().splitlines()]
@@ -121,6 +125,20 @@ def test_end_to_end(engine, data, configuration, upstream, tmp_path):
     assert score == pytest.approx(result["metrics"]["der"]) and 0 < score <= 1.5
     predictions = folder / ".work" / f"sd-{engine}" / "s3prl" / "scoring" / "predictions"
     assert sorted(path.name for path in predictions.iterdir()) == [f"test{number}.h5" for number in range(4)]
+
+
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_several_rates_are_compared_by_the_frame_error_on_dev(engine, data, configuration, upstream):
+    def scored(lr):
+        cfg = configuration({"steps": 8, "eval_step": 4, "lr": lr}, tasks=["sd"])
+        cfg["data"].update(data)
+        return evaluate([upstream], engine=engine, cfg=cfg, progress=Listener())[0]
+
+    together = scored([1e-5, 3e-2])
+    errors = {one["lr"]: one["dev"]["frame_der"] for one in together["lr_search"]}
+    assert errors[3e-2] < errors[1e-5] and together["lr"] == 3e-2
+    alone = scored(3e-2)
+    assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-6) and together["dev"] == alone["dev"]
 
 
 def test_perfect_predictions_have_no_errors(built, data, tmp_path):

@@ -39,8 +39,13 @@ def build(task, settings, data, folder):
         ("pr", ["data.librispeech", "data.lexicon"]),
         ("sid", ["data.voxceleb1", "data.iden_split"]),
         ("ks", ["data.speech_commands", "data.speech_commands_test"]),
+        ("asr", ["data.librispeech"]),
+        ("sf", ["data.snips"]),
         ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
         ("sd", ["data.librimix"]),
+        ("ic", ["data.fluent_commands"]),
+        ("er", ["data.iemocap"]),
+        ("qbe", ["data.quesst14"]),
     ],
 )
 def test_all_missing_files_in_one_line(name, keys, tmp_path):
@@ -71,7 +76,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 
 
 def test_wrong_settings():
-    with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, sid, ks"):
+    with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, asr, ks, qbe"):
         get_task("xy")
     with pytest.raises(UsageError, match=r"superb\.ks has no speed"):
         get_task("ks").check({}, settings_for("ks", speed=1))
@@ -82,7 +87,11 @@ def test_wrong_settings():
 def test_configs_are_the_official_recipes(tmp_path, corpora):
     recipes = compose()["superb"]
     assert list(recipes) == list(NAMES)
-    official = {"pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4)}
+    official = {
+        "pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4),
+        "asr": (200_000, 32, 1, 1e-4), "sf": (200_000, 32, 1, 1e-4),
+        "ic": (200_000, 32, 1, 1e-4), "er": (30_000, 4, 8, 1e-4),
+    }  # fmt: skip
     for name, (steps, batch, accumulate, rate) in official.items():
         config = get_task(name).config(recipes[name], corpora.data, tmp_path)
         assert config["runner"]["total_steps"] == steps
@@ -206,8 +215,10 @@ def test_long_batches_are_halved_by_s3prl(tmp_path, corpora):
         expert = build(task, settings_for("pr", batch_size=4), corpora.data, tmp_path)
         split = task.split(expert, "train", crops=1)
         loader = task.loader(expert, "train")
+        files = task.files(expert, "train")
         whole, _ = task.batches(expert, split, loader)([0])
         long = replace(split, items=[replace(item, samples=400_000 + item.index) for item in split.items])
         half, (labels, names) = task.batches(expert, long, loader)([0])
-    assert sorted(whole) == [0, 1, 2, 3] and half == [1, 0]  # the longest wave first
+    first = [files.index(path) for path, _ in loader.dataset.elements[:4]]
+    assert sorted(whole) == sorted(first) and half == sorted(first[:2], reverse=True)  # the longest wave first
     assert names == tuple(split.items[number].path.stem for number in half) and len(labels) == 2

@@ -96,16 +96,31 @@ class Corpora:
             "librimix": str(self.root / "mix" / "data"),
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
+            "snips": str(self.root / "snips"),
+            "fluent_commands": str(self.root / "fsc"),
+            "iemocap": str(self.root / "iemocap"),
+            "quesst14": str(self.root / "quesst14Database"),
         }
 
 
 SMALL = {"steps": 6, "eval_step": 3, "log_step": 3, "save_step": 3, "num_workers": 0, "crops": 2, "project_dim": 16}
+# the official masks would hide all of the tiny upstream's 32 features
+SPECAUG = {
+    "time_warp_window": 2, "freq_mask_width_range": [0, 6], "num_freq_mask": 2, "time_mask_width_range": [0, 4],
+    "num_time_mask": 2, "adaptive": False,
+}  # fmt: skip
+RECURRENT = {"rnn_dims": [24, 16], "dropout": 0.2, "specaug": SPECAUG, "lr": 1e-2}
 RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
     "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.4},
     "sd": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2, "chunk_frames": 50},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
+    "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
+    "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
+    "qbe": {"num_workers": 0, "workers": 1},
 }
 
 

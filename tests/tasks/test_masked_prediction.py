@@ -253,3 +253,67 @@ def test_other_audio_under_the_same_name_has_other_labels(tmp_path):
 def test_mistyped_settings_of_a_code_book(cuts, tmp_path, wrong):
     with pytest.raises(UsageError, match=r"code book"):
         _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", **wrong}])
+
+
+def test_regression_targets_are_whitened_components(cuts, tmp_path):
+    """A book that regresses keeps the features' components; one over the whole utterance keeps a vector for it."""
+    books = [
+        {"features": "logmel", "whiten": 5, "regress": True},
+        {"features": "logmel", "context": None, "whiten": 3, "regress": True},
+    ]
+    frames, whole = make_targets(cuts, books, 0, cache=tmp_path)
+    rows = np.concatenate(list(frames.values())).astype(np.float32)
+    assert rows.dtype == np.float32 and rows.shape[1] == 5
+    assert np.allclose(np.cov(rows.T), np.eye(5), atol=0.1)
+    assert all(frames[cut.id].dtype == np.float16 and whole[cut.id].shape == (1, 3) for cut in cuts)
+    again = make_targets(cuts, books, 0, cache=tmp_path)
+    assert all(np.array_equal(frames[cut.id], again[0][cut.id]) for cut in cuts)
+
+
+def test_regression_loss_is_the_mean_squared_error(cuts, tmp_path):
+    """With a head that answers 0, the error is the targets' mean square: of frames, and of utterances by length."""
+    for context in ({}, {"context": None}):
+        book = {"features": "logmel", "whiten": 4, "regress": True, **context}
+        task, upstream, batch = _prepared(cuts, tmp_path, codebooks=[book], unmasked_weight=0.0)
+        task._spans = lambda frames, length: torch.ones(len(frames), length, dtype=torch.bool)
+        for parameter in task.heads.parameters():
+            torch.nn.init.zeros_(parameter)
+        frames = upstream.frame_counts(torch.tensor([len(wave) for wave in batch.waves])).tolist()
+        squares, count = 0.0, 0
+        for cut, length in zip(batch.cuts, frames, strict=True):
+            own = task._targets[0][cut.id].astype(np.float64)[:length]
+            weight = length / len(own) if context else 1.0
+            squares, count = squares + weight * np.square(own).mean(1).sum(), count + int(weight * len(own))
+        assert float(task.step(upstream, batch)[0].detach()) == pytest.approx(squares / count, rel=1e-3)
+
+
+def test_regression_is_learned(cuts, tmp_path):
+    books = [{"features": "logmel", "whiten": 4, "regress": True, "layer": 1}]
+    task, upstream, batch = _prepared(cuts, tmp_path, codebooks=books)
+    optimizer = torch.optim.Adam([*task.parameters(), *upstream.parameters()], lr=1e-3)
+    losses = []
+    for step in range(15):
+        torch.manual_seed(step)
+        loss, _ = task.step(upstream, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_clean_books_leave_out_what_was_changed(cuts, tmp_path, monkeypatch):
+    """Only the first utterance stays: the loss is that of a batch of it alone."""
+    from speechft.tasks import masked_prediction
+
+    book = {"features": "logmel", "context": None, "whiten": 3, "regress": True, "clean": True}
+    task, upstream, batch = _prepared(cuts, tmp_path, codebooks=[book], channel_probability=0.5, mask_fraction=0.0)
+    task._spans = lambda frames, length: torch.zeros(len(frames), length, dtype=torch.bool)
+    monkeypatch.setattr(
+        masked_prediction, "coloured", lambda waves, *rest: [waves[0], *(-2 * wave for wave in waves[1:])]
+    )
+    upstream.eval()
+    with torch.no_grad():
+        several = float(task.step(upstream, batch)[0])
+        alone = float(task.step(upstream, Batch(batch.waves[:1], batch.cuts[:1]))[0])
+    assert several == pytest.approx(alone, rel=1e-3) and several > 0

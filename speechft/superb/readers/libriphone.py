@@ -12,6 +12,7 @@ from typing import Any
 
 from speechft.data.lexicon import pronounce, read_lexicon
 from speechft.errors import SpeechFTError
+from speechft.superb.readers.buckets import Buckets
 
 _CONSONANTS = (
     "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y",
@@ -73,11 +74,8 @@ def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path,
     return sorted(found)
 
 
-class LibriPhoneDataset:
-    """Utterances from the longest to the shortest label sequence.
-
-    An element is `(path, token ids)`; with `bucket_size` above 1 it is a list of so many neighbours beginning there, so
-    that a training batch holds utterances of similar length (s3prl/downstream/ctc/data.py, `create_dataset`).
+class LibriPhoneDataset(Buckets):
+    """Utterances from the longest to the shortest label sequence (see `Buckets`).
 
     Args:
         split: names of folders under `path`, or one name.
@@ -102,7 +100,6 @@ class LibriPhoneDataset:
         ascending: bool = False,
         **_: Any,
     ) -> None:
-        self.bucket_size = bucket_size
         words = read_lexicon(lexicon)
         utterances = find_utterances(path, [split] if isinstance(split, str) else list(split))
         unknown = sorted({word for _, text in utterances for word in text.upper().split() if word not in words})
@@ -119,15 +116,4 @@ class LibriPhoneDataset:
         encoded = [
             (audio, tokenizer.encode(" ".join(labels))) for (audio, _), labels in zip(utterances, phones, strict=True)
         ]
-        encoded.sort(key=lambda element: len(element[1]), reverse=not ascending)
-        self.elements: list[tuple[Path, list[int]]] = encoded
-
-    def __len__(self) -> int:
-        return len(self.elements)
-
-    def __getitem__(self, index: int) -> Any:
-        if self.bucket_size <= 1:
-            return self.elements[index]
-        # the last elements begin a bucket that would run past the end: they share the last full one
-        start = max(0, min(index, len(self.elements) - self.bucket_size))
-        return self.elements[start : start + self.bucket_size]
+        super().__init__(encoded, bucket_size, ascending)

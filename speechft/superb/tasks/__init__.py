@@ -7,7 +7,10 @@ from importlib import import_module
 from speechft.errors import UsageError
 from speechft.superb.tasks.base import Task
 
-NAMES: dict[str, str] = {"pr": "PR", "sid": "SID", "ks": "KS", "asv": "ASV", "sd": "SD"}
+NAMES: dict[str, str] = {
+    "pr": "PR", "asr": "ASR", "ks": "KS", "qbe": "QbE", "sid": "SID", "asv": "ASV", "sd": "SD",
+    "ic": "IC", "sf": "SF", "er": "ER",
+}  # fmt: skip
 """Task name (and module of this package) -> class."""
 
 

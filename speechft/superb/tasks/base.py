@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -69,8 +69,12 @@ class Task(ABC):
         higher_better: its direction.
         kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
             facts: "what is exact"), else `frames`.
+        percent: metrics that the expert logs in per cent; results hold fractions throughout.
         needs: keys of `data` the user must set, with what they are and where to get them.
-        extra_keys: keys of the task's configuration besides the common recipe.
+        optional: keys of `data` with paths the user may set.
+        recipe_keys: keys of the task's configuration that all trained tasks have.
+        extra_keys: its other keys.
+        splits: that it has.
     """
 
     name: str
@@ -79,16 +83,36 @@ class Task(ABC):
     higher_better: bool
     kind: Literal["pooled", "frames"]
     needs: ClassVar[Mapping[str, str]]
+    optional: Sequence[str] = ()
+    percent: Sequence[str] = ()
+    recipe_keys: Sequence[str] = _RECIPE_KEYS
     extra_keys: Sequence[str] = ()
+    splits: Sequence[str] = SPLITS
     resamples = False
     """Whether s3prl's data set converts other rates than 16 kHz (most just take the samples as they are)."""
 
-    splits: Sequence[str] = SPLITS
-    """The splits the task has."""
     selected_on = "dev"
     """The split whose scores choose among the states of a training; `test` where SUPERB has it so."""
-    best_checkpoint = "dev-best.ckpt"
-    """Under what name the expert has s3prl save a state that is better on dev than those before."""
+    dev_metric: str | None = None
+    """By which metric of the dev set learning rates are compared, in the direction of `metric`; None for `metric`."""
+    one_store = False
+    """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+
+    # ---------------------------------------------------------------- evaluations under one name
+
+    def variants(self, settings: Mapping[str, Any]) -> Sequence[str]:
+        """Names of the evaluations this task is the mean of (folds); empty when it is one."""
+        del settings
+        return ()
+
+    def variant(self, name: str) -> Task:
+        """The task of one such name."""
+        raise NotImplementedError(f"{self.name} has no variant {name}")
+
+    def engine(self, name: str) -> Callable[..., Any] | None:
+        """The task's own way of being run by `fast` or `s3prl`, as `evaluate._fast`; None for training a head."""
+        del name
+        return None
 
     # ---------------------------------------------------------------- what the user brings
 
@@ -122,7 +146,7 @@ class Task(ABC):
             SpeechFTError: files.
             UsageError: settings.
         """
-        known = {*_RECIPE_KEYS, *self.extra_keys}
+        known = {*self.recipe_keys, *self.extra_keys}
         unknown = sorted(set(settings) - known)
         if unknown:
             raise UsageError(f"superb.{self.name} has no {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
@@ -130,7 +154,7 @@ class Task(ABC):
         if absent:
             raise UsageError(f"superb.{self.name} lacks {', '.join(absent)}", "see configs/superb")
         for key in ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops"):
-            if int(settings[key]) < 1:
+            if key in settings and int(settings[key]) < 1:
                 raise UsageError(f"superb.{self.name}.{key}={settings[key]} is below 1", "give a positive number")
         problems = self.missing(data)
         if problems:
@@ -159,15 +183,26 @@ class Task(ABC):
                 "eval_step": min(int(settings["eval_step"]), steps),
                 "save_step": min(int(settings["save_step"]), steps),
                 "max_keep": 1,
-                "eval_dataloaders": ["dev"],
+                "eval_dataloaders": [self.expert_split("dev")],
             },
             "optimizer": {
                 "name": "TorchOptim",
                 "torch_optim_name": str(settings["optimizer"]),
-                "lr": float(settings["lr"]),
+                "lr": first_rate(settings["lr"]),
             },
             "downstream_expert": self.expert_config(settings, data, work),
+            # s3prl's loop masks and warps training features when this is given
+            **({"specaug": dict(settings["specaug"])} if settings.get("specaug") else {}),
         }
+
+    def expert_split(self, split: str) -> str:
+        """What s3prl's expert calls `train`, `dev` or `test`."""
+        return split
+
+    @property
+    def best_checkpoint(self) -> str:
+        """Under what name the expert has s3prl save a state that is better on dev than those before."""
+        return f"{self.expert_split('dev')}-best.ckpt"
 
     @contextlib.contextmanager
     def environment(self, work: Path) -> Iterator[None]:
@@ -191,7 +226,7 @@ class Task(ABC):
         kept = expert.__dict__.setdefault("_speechft_loaders", {})
         if split not in kept:
             self.before_loader(expert, 0)
-            kept[split] = expert.get_dataloader(split)
+            kept[split] = expert.get_dataloader(self.expert_split(split))
         return kept[split]
 
     # ---------------------------------------------------------------- the data sets, item by item
@@ -243,8 +278,9 @@ class Task(ABC):
     # ---------------------------------------------------------------- results
 
     def metrics(self, scores: Scores, split: str) -> dict[str, float]:
-        """What the expert logged for a split, under the names that results use."""
-        return scores.of(split)
+        """What the expert logged for a split, every rate as a fraction."""
+        logged = scores.of(self.expert_split(split))
+        return {name: value / 100 if name in self.percent else value for name, value in logged.items()}
 
     def is_best(self, names: Sequence[str], metrics: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a state is better than all before it.
@@ -274,6 +310,11 @@ class Task(ABC):
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
         """One line per test utterance from the expert's records, for bootstrap intervals later."""
+
+
+def first_rate(lr: Any) -> float:
+    """The learning rate, or the first of several (the engines replace it)."""
+    return float(lr[0] if isinstance(lr, (list, tuple)) else lr)
 
 
 @contextlib.contextmanager

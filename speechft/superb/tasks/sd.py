@@ -36,6 +36,7 @@ class SD(Task):
     name = "sd"
     folder = "diarization"
     metric = "der"
+    dev_metric = "frame_der"
     higher_better = False
     kind = "frames"
     best_checkpoint = "best-states-dev.ckpt"

@@ -1,0 +1,173 @@
+"""`report.md` from `report.json`: tables, footnotes, what was compared and where the figures are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNCHECKED = "°"
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The whole text."""
+    parts = ["# SUPERB scores", tables(report), _how(report)]
+    parts += [f"![{plot['title']}]({plot['file']})" for plot in report["plots"]]
+    if report["published"]:
+        parts.append(_sources(report))
+    found = sorted({folder for row in report["rows"] for folder in row["results"]})
+    parts.append("Read from:\n\n" + "\n".join(f"- `{folder}`" for folder in found))
+    parts.append("Everything, with each row's seeds, recipes and weights, is in `report.json`.")
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def tables(report: Mapping[str, Any]) -> str:
+    """The scores, the differences, and what must be said beside them."""
+    parts = [_scores(report), _differences(report), _reading(report), _footnotes(report)]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _scores(report: Mapping[str, Any]) -> str:
+    columns = report["columns"]
+    with_score = bool(report["superb_s"]["columns"])
+    head = ["", *(column["title"] for column in columns), *(["SUPERB_S ↑"] if with_score else [])]
+    rows = []
+    for row in report["rows"]:
+        name = f"**{row['name']}**" + (" (pre-trained)" if row["pretrained"] else "")
+        cells = [_score(row["cells"].get(column["key"])) for column in columns]
+        rows.append([name, *cells, *([_superb(row["superb_s"])] if with_score else [])])
+    for row in report["published"]:
+        cells = [_published(row, column["key"]) for column in columns]
+        if with_score:
+            cells.append("–" if row["superb_s"] is None else f"{row['superb_s']:.0f}")
+        rows.append([f"_{row['name']}_", *cells])
+    return _table(head, rows)
+
+
+def _score(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return "–"
+    text = f"{cell['mean']:.2f}"
+    if cell["spread"] is not None:
+        text += f" ± {cell['spread']:.2f}"
+    if cell["interval"] is not None:
+        text += f" [{cell['interval'][0]:.2f}, {cell['interval'][1]:.2f}]"
+    return text + (f" †{cell['mark']}" if cell["mark"] else "")
+
+
+def _superb(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "–"
+    text = f"{score['value']:.0f}"
+    if score["interval"] is not None:
+        text += f" [{score['interval'][0]:.0f}, {score['interval'][1]:.0f}]"
+    return text + "".join(f" †{mark}" for mark in score["marks"])
+
+
+def _published(row: Mapping[str, Any], key: str) -> str:
+    if key not in row["values"]:
+        return "–"
+    return f"{row['values'][key]:.2f}" + ("" if row["sources"][key]["checked"] else UNCHECKED)
+
+
+def _differences(report: Mapping[str, Any]) -> str:
+    compared = [row for row in report["rows"] if row["base"] is not None]
+    if not compared:
+        return ""
+    bases = list(dict.fromkeys(row["base"] for row in compared))
+    columns = report["columns"]
+    with_score = bool(report["superb_s"]["columns"])
+    head = ["", *(column["title"] for column in columns), *(["SUPERB_S ↑"] if with_score else [])]
+    rows = []
+    for row in compared:
+        name = f"**{row['name']}**" + (f" (against {row['base']})" if len(bases) > 1 else "")
+        cells = [_change(row["cells"].get(column["key"]), 2) for column in columns]
+        rows.append([name, *cells, *([_change(row["superb_s"], 0)] if with_score else [])])
+    title = f"Differences to {bases[0]}" if len(bases) == 1 else "Differences, each to its own pre-trained upstream"
+    return f"{title}, in points, with 95 % intervals:\n\n{_table(head, rows)}"
+
+
+def _change(cell: Mapping[str, Any] | None, digits: int) -> str:
+    if cell is None:
+        return "–"
+    change = cell["difference"]
+    if change is None:
+        marks = [cell["mark"]] if cell.get("mark") else cell.get("marks", [])
+        return " ".join(f"†{mark}" for mark in marks) or "–"
+    text = f"{change['mean']:+.{digits}f}"
+    if change["interval"] is not None:
+        low, high = change["interval"]
+        text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return text
+
+
+def _reading(report: Mapping[str, Any]) -> str:
+    """What the differences say, from their intervals alone."""
+    sentences = []
+    for row in report["rows"]:
+        found: dict[str, list[str]] = {}
+        for column in report["columns"]:
+            change = row["cells"].get(column["key"], {}).get("difference")
+            if change and change["verdict"]:
+                found.setdefault(change["verdict"], []).append(column["title"].split(" %")[0].split(" ×")[0])
+        if found:
+            said = [f"{word} in {', '.join(found[word])}" for word in ("better", "worse") if word in found]
+            sentences.append(f"{row['name']}: {'; '.join(said) or 'no clear difference'}.")
+    return f"From these intervals alone: {' '.join(sentences)}" if sentences else ""
+
+
+def _footnotes(report: Mapping[str, Any]) -> str:
+    lines = []
+    if report["footnotes"]:
+        lines.append("† made by another recipe, so not comparable with the row it would be compared with:")
+        lines += [f"- †{letter} {text}" for letter, text in report["footnotes"].items()]
+    recalled = any(not one["checked"] for row in report["published"] for one in row["sources"].values())
+    if recalled or report["superb_s"]["unchecked"]:
+        lines.append(f"{UNCHECKED} recalled, unchecked.")
+    if report["off_official"]:
+        tasks = [f"{task.upper()} ({'; '.join(phrases)})" for task, phrases in report["off_official"].items()]
+        lines.append(
+            f"Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: {'; '.join(tasks)}."
+        )
+    lines += [f"Note: {note}." for note in report["notes"]]
+    return "\n".join(lines)
+
+
+def _how(report: Mapping[str, Any]) -> str:
+    several = any(cell["spread"] is not None for row in report["rows"] for cell in row["cells"].values())
+    spread = " ± is half the range over seeds, of which the mean is shown; intervals do not contain it."
+    lines = [
+        f"In brackets: 95 % percentile intervals of {report['bootstrap']['draws']} bootstrap draws of the test "
+        "utterances (trials for ASV and queries for QbE, as if they were independent); differences are paired, "
+        "utterance by utterance." + (spread if several else "")
+    ]
+    score = report["superb_s"]
+    if score["columns"]:
+        ends = [
+            f"{key} {low:g} and {high:g}{UNCHECKED if key in score['unchecked'] else ''}"
+            for key, (low, high) in score["points"].items()
+        ]
+        lines.append(
+            f"SUPERB_S over {', '.join(task.upper() for task in score['tasks'])}, reference `{score['reference']}`: "
+            f"0 and 1000 points are {'; '.join(ends)}. {score['about']} "
+            f"Source: {'; '.join(score['sources']) or 'none given'}."
+        )
+    if score["left_out"]:
+        reasons = [f"{task.upper()} ({why})" for task, why in score["left_out"].items()]
+        lines.append(f"Not in SUPERB_S, for it needs every row: {'; '.join(reasons)}.")
+    return "\n\n".join(lines)
+
+
+def _sources(report: Mapping[str, Any]) -> str:
+    names: dict[str, list[str]] = {}
+    for row in report["published"]:
+        for one in row["sources"].values():
+            told = f"{one['title']} ({one['url']}; {one['file']})" + ("" if one["checked"] else ": recalled, unchecked")
+            if row["name"] not in names.setdefault(told, []):
+                names[told].append(row["name"])
+    lines = [f"- {told}: {', '.join(rows)}" for told, rows in names.items()]
+    return "Published rows, on the official corpora by the official recipe:\n\n" + "\n".join(lines)

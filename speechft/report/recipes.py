@@ -1,0 +1,67 @@
+"""How a score was made, and in what two scores of one task differ: such scores say nothing about their models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")
+"""As in speechft/superb/settings.py: on no result."""
+
+_SHOWN = 60  # letters of a value
+
+
+def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a `TASK.json` must agree for its score to be comparable.
+
+    The learning rate that a search chose is the model's own; the rates that were searched must be the same.
+    """
+    settings = {
+        key: value for key, value in (record.get("settings") or {}).items() if key not in (*_WITHOUT_EFFECT, "lr")
+    }
+    searched = (record.get("settings") or {}).get("lr")
+    if isinstance(searched, (list, tuple)) and len(searched) > 1:
+        settings["lr"] = sorted(float(one) for one in searched)
+    elif isinstance(record.get("lr"), (int, float)):
+        settings["lr"] = float(record["lr"])
+    settings["steps"] = record.get("steps", settings.get("steps"))
+    settings["engine"] = record.get("engine")
+    settings["precision"] = record.get("precision", "no")
+    settings["compile"] = bool(record.get("compile", False))
+    settings["data"] = record.get("data")
+    return settings
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """What differs, a phrase each: `lr 0.0001 instead of 0.005`."""
+    phrases = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        one, other = ours.get(key), theirs.get(key)
+        if one == other:
+            continue
+        if key == "data":
+            phrases.append("other data (files of train, dev or test, or how they are read)")
+        else:
+            phrases.append(f"{key} {_short(one)} instead of {_short(other)}")
+    return phrases
+
+
+def off_official(record: Mapping[str, Any]) -> list[str]:
+    """In what a score's recipe departs from configs/superb/TASK.yaml, which is SUPERB's. SUPERB lets everyone choose
+    the learning rate, and how the features are computed is no part of it."""
+    from speechft.config.locate import group_names, read_group
+
+    task = str(record.get("task"))
+    if task not in group_names("superb"):
+        return []
+    official = read_group("superb", task)
+    ours = {**(record.get("settings") or {}), "steps": record.get("steps")}
+    keys = [key for key in official if key in ours and key not in (*_WITHOUT_EFFECT, "lr", "crops")]
+    return [
+        f"{key} {_short(ours[key])} instead of {_short(official[key])}" for key in keys if ours[key] != official[key]
+    ]
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

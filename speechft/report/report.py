@@ -1,0 +1,216 @@
+"""`speechft report`: everything about finished evaluations, as numbers; `page.py` turns them into text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechft.errors import UsageError
+from speechft.files import write_json, write_text
+from speechft.report.bootstrap import DRAWS, interval
+from speechft.report.columns import place
+from speechft.report.comparison import Comparison, verdict
+from speechft.report.lineage import Lineages
+from speechft.report.published import DEFAULT_REFERENCE, Reference, published_rows, read_reference, superb_s
+from speechft.report.recipes import off_official, recipe
+from speechft.report.rows import collect
+from speechft.runs import find_run
+from speechft.versions import versions
+
+
+def make_report(
+    paths: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    base: str | None = None,
+    reference: str | Path = DEFAULT_REFERENCE,
+    published: bool = True,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Read evaluations, compare them, and write `report.md`, `report.json` and the plots over α.
+
+    Args:
+        paths: runs, folders of results, or folders of one model's results; none is the latest run.
+        out: where to write; None is the folder that the first path belongs to.
+        base: the row that differences are against; None is each model's own pre-trained upstream.
+        reference: of SUPERB_S: a name or a file (`published.read_reference`).
+        published: whether to put published scores beside ours.
+        draws, seed: of the bootstrap.
+
+    Returns:
+        What `report.json` holds, with the text of `report.md` under `markdown`.
+
+    Raises:
+        UsageError: a path, a base or a reference that is not there.
+        SpeechFTError: no finished evaluation.
+    """
+    if draws < 100:
+        raise UsageError(f"{draws} draws are too few for an interval", "give at least 100; 2000 is the default")
+    chosen = read_reference(reference)
+    lineages = Lineages()
+    found = collect([Path(one) for one in paths] or [find_run(None).folder], lineages, base)
+    compared = Comparison(found.rows, lineages, base, draws, seed)
+    report = {**_Numbers(compared, chosen).all(published), "notes": list(dict.fromkeys(found.notes + compared.notes))}
+    folder = Path(out).expanduser().resolve() if out else found.home.expanduser().resolve()
+    from speechft.report.page import page
+    from speechft.report.plot import plot_alpha
+
+    for plot in report["plots"]:
+        plot_alpha(plot["curves"], folder / plot["file"], plot["title"])
+    report["folder"] = str(folder)
+    text = page(report)
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.md", text)
+    return {**report, "markdown": text}
+
+
+class _Numbers:
+    """`report.json` from compared rows."""
+
+    def __init__(self, compared: Comparison, reference: Reference) -> None:
+        self.compared, self.reference = compared, reference
+        self.rows, self.columns = compared.rows, compared.columns
+
+    def all(self, published: bool) -> dict[str, Any]:
+        """Everything but the notes."""
+        keys, left_out = self._superb_columns()
+        official = {}
+        for one in self.columns:
+            score = next(row.scores[one.key][0] for row in self.rows if one.key in row.scores)
+            official[one.task] = off_official(score.record)
+        return {
+            "columns": [vars(one) for one in self.columns],
+            "rows": [{**self._row(number), "superb_s": self._superb(number, keys)} for number in range(len(self.rows))],
+            "published": self._published(keys) if published else [],
+            "superb_s": {
+                "reference": self.reference.name, "about": self.reference.about, "columns": keys,
+                "tasks": list(dict.fromkeys(key.partition(".")[0] for key in keys)), "left_out": left_out,
+                "points": {key: list(self.reference.points[key]) for key in keys},
+                "unchecked": [key for key in keys if key in self.reference.unchecked],
+                "sources": [str(one) for one in self.reference.sources],
+            },
+            "footnotes": self.compared.footnotes,
+            "off_official": {task: phrases for task, phrases in official.items() if phrases},
+            "bootstrap": {"draws": self.compared.draws, "seed": self.compared.seed, "level": 0.95},
+            "plots": self._plots(),
+            "versions": versions(),
+        }  # fmt: skip
+
+    def _row(self, number: int) -> dict[str, Any]:
+        row, base = self.rows[number], self.compared.bases[number]
+        known = row.lineage
+        return {
+            "name": row.name, "models": row.models, "results": [str(entry.folder) for entry in row.entries],
+            "upstreams": [dict(entry.identity) for entry in row.entries], "pretrained": row.pretrained,
+            "alpha": known.alpha if known else 0.0 if row.pretrained else None, "run": known.run if known else None,
+            "base": None if base is None else self.rows[base].name,
+            "cells": {one.key: self._cell(number, one.key) for one in self.columns if one.key in row.scores},
+        }  # fmt: skip
+
+    def _cell(self, number: int, key: str) -> dict[str, Any]:
+        scores = self.rows[number].scores[key]
+        values = [score.value for score in scores]
+        samples = self.compared.samples.get((number, key))
+        return {
+            "mean": self.compared.value(number, key), "values": values, "seeds": [score.seed for score in scores],
+            "spread": (max(values) - min(values)) / 2 if len(values) > 1 else None,
+            "interval": None if samples is None else interval(samples),
+            "test_utterances": None if scores[0].utterances is None else len(scores[0].utterances),
+            "recipe": recipe(scores[0].record), "lr": [score.record.get("lr") for score in scores],
+            "mark": self.compared.marks.get((number, key)), "difference": self.compared.difference(number, key),
+        }  # fmt: skip
+
+    def _superb_columns(self) -> tuple[list[str], dict[str, str]]:
+        """The columns of the tasks that every row has in full, and why the other tasks are left out."""
+        tasks: dict[str, list[str]] = {}
+        for one in self.columns:
+            tasks.setdefault(one.task, []).append(one.key)
+        keys, left_out = [], {}
+        for task, own in tasks.items():
+            wanted = [key for key in self.reference.points if key.partition(".")[0] == task]
+            without = [row.name for row in self.rows if any(key not in row.scores for key in wanted)]
+            if not wanted:
+                left_out[task] = f"the reference {self.reference.name} has no points for {', '.join(own)}"
+            elif without:
+                left_out[task] = f"no score of {', '.join(without)}"
+            else:
+                keys += wanted
+        return sorted(keys, key=place), left_out
+
+    def _superb(self, number: int, keys: list[str]) -> dict[str, Any] | None:
+        if not keys:
+            return None
+        base = self.compared.bases[number]
+        marks = sorted({self.compared.marks[number, key] for key in keys if (number, key) in self.compared.marks})
+        value, drawn = self._total(number, keys), self._drawn(number, keys)
+        result: dict[str, Any] = {
+            "value": value, "interval": None if drawn is None else interval(drawn), "marks": marks,
+            "points": {key: self._total(number, [key]) for key in keys}, "difference": None,
+        }  # fmt: skip
+        if base is not None and not marks:
+            theirs, ends = self._drawn(base, keys), None
+            paired = all(self.compared.paired(number, base, key) for key in keys)
+            if paired and drawn is not None and theirs is not None:
+                ends = interval(drawn - theirs)
+            difference = value - self._total(base, keys)
+            result["difference"] = {"mean": difference, "interval": ends, "verdict": verdict(ends, True)}
+        return result
+
+    def _total(self, number: int, keys: list[str]) -> float:
+        return float(superb_s({key: self.compared.value(number, key) for key in keys}, self.reference, keys))
+
+    def _drawn(self, number: int, keys: list[str]) -> np.ndarray | None:
+        samples = self.compared.samples
+        if any((number, key) not in samples for key in keys):
+            return None
+        return np.asarray(superb_s({key: samples[number, key] for key in keys}, self.reference, keys))
+
+    def _published(self, keys: list[str]) -> list[dict[str, Any]]:
+        rows = []
+        for row in published_rows():
+            values = {one.key: row.values[one.key] for one in self.columns if one.key in row.values}
+            if values:
+                score = superb_s(row.values, self.reference, keys) if keys and set(keys) <= set(row.values) else None
+                rows.append({
+                    "name": row.name, "values": values, "superb_s": score,
+                    "sources": {key: vars(row.sources[key]) for key in values},
+                })  # fmt: skip
+        return rows
+
+    def _plots(self) -> list[dict[str, Any]]:
+        """A plot for each pre-trained upstream: the scores of what was made from it, over α."""
+        plots: list[dict[str, Any]] = []
+        for origin, name in self.compared.lineages.pretrained.items():
+            families = {
+                row.lineage.family: row.lineage.run for row in self.rows
+                if row.lineage and row.lineage.pretrained == origin
+            }  # fmt: skip
+            curves: dict[str, dict[str, dict[float, list[float]]]] = {}
+            for one in self.columns:
+                for family, run in families.items():
+                    label = run if list(families.values()).count(run) == 1 else f"{run} ({family[:4]})"
+                    points = self._points(origin, family, one.key)
+                    if len(points) > 1:
+                        curves.setdefault(one.key, {})[label] = points
+            if curves:
+                plots.append({"title": f"{name}, fine-tuned and merged with weight α, frozen, scored",
+                              "file": "alpha.png", "curves": curves, "upstream": name})  # fmt: skip
+        if len(plots) > 1:
+            for number, plot in enumerate(plots, 1):
+                plot["file"] = f"alpha-{number}.png"
+        return plots
+
+    def _points(self, origin: str, family: str, key: str) -> dict[float, list[float]]:
+        points: dict[float, list[float]] = {}
+        for number, row in enumerate(self.rows):
+            if key not in row.scores or (number, key) in self.compared.marks:
+                continue
+            values = [score.value for score in row.scores[key]]
+            if row.pretrained and any(entry.weights == origin for entry in row.entries):
+                points.setdefault(0.0, []).extend(values)
+            elif row.lineage and row.lineage.family == family:
+                points.setdefault(row.lineage.alpha, []).extend(values)
+        return points
