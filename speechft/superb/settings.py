@@ -12,7 +12,7 @@ from speechft.files import cache_dir, sha256_json
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
-_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
+WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Settings:
         """
         paths = [path for key in (*task.needs, *task.optional, "phones") for path in task.paths(self.data, key)]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
-        recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
+        recipe = {key: value for key, value in self.superb[task.name].items() if key not in WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
         dtype = self.frames_dtype if self.engine == "fast" and task.kind == "frames" else None
         return sha256_json(

@@ -29,14 +29,6 @@ def test_scores_are_read_with_their_utterances_in_order(tmp_path):
     assert score.value == 30.0 and score.utterances.numbers.tolist() == [[1, 5], [2, 5]] and score.seed == 4
 
 
-def test_scores_that_are_averaged_are_read_too(tmp_path):
-    record = {"task": "sf", "metric": "f1", "metrics": {"f1": 0.75}, "higher_better": True, "seed": 4}
-    (tmp_path / "sf.json").write_text(json.dumps(record))
-    lines = [{"file": "a", "score": 0.5, "value_errors": 1}, {"file": "b", "score": 1.0, "value_errors": 0}]
-    (tmp_path / "sf.utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_score(tmp_path / "sf.json").utterances.tolist() == [[0.5, 1], [1, 1]]
-
-
 def test_a_difference_that_never_varies_has_no_width():
     base, other = _score("sid", [(0, 1)] * 50), _score("sid", [(1, 1)] * 50)
     assert paired_interval([base], [other]) == (100.0, 100.0, 100.0)

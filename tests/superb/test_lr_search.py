@@ -33,7 +33,7 @@ def losses_of(name, rates, configuration, corpora, upstream, folder):
     return losses, outcome
 
 
-@pytest.mark.parametrize("name", ["pr", "sid", "ks"])
+@pytest.mark.parametrize("name", ["pr", "sid", "ks", "asr"])
 def test_each_rate_is_as_it_would_be_alone(name, configuration, corpora, upstream, tmp_path):
     together, outcome = losses_of(name, RATES, configuration, corpora, upstream, tmp_path)
     alone = [losses_of(name, [lr], configuration, corpora, upstream, tmp_path) for lr in RATES]

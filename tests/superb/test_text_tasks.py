@@ -15,6 +15,7 @@ from tiny_snips import SENTENCES, make_one_letter, make_snips
 from speechft.console import Progress
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
+from speechft.report.collect import read_metrics
 from speechft.superb import compat
 from speechft.superb.evaluate import evaluate
 from speechft.superb.readers import asr, snips
@@ -37,10 +38,8 @@ LINES = {
         for number, (errors, length) in enumerate([(0, 1), (0, 1), (1, 2)])
     ],
     "sf": [
-        {
-            "file": f"Brian-snips-test-{number}", "slot_type_f1": score, "slot_value_cer_errors": errors,
-            "slot_value_cer_length": length,
-        }  # fmt: skip
+        {"file": f"Brian-snips-test-{number}", "slot_type_f1": score, "slot_value_cer_errors": errors,
+         "slot_value_cer_length": length}
         for number, (score, errors, length) in enumerate([(1.0, 0, 1), (1.0, 0, 1), (pytest.approx(2 / 3), 2, 3)])
     ],
 }  # fmt: skip
@@ -62,6 +61,10 @@ def test_end_to_end(task, engine, configuration, upstream, tmp_path):
     assert read_json(folder / f"{task}.json") == result
     lines = [json.loads(line) for line in (folder / f"{task}.utterances.jsonl").open()]
     assert sorted(lines, key=lambda line: line["file"]) == LINES[task]
+    # the report finds every metric of its table again in the utterances
+    scores = read_metrics(folder / f"{task}.json")
+    assert [score.why for score in scores.values()] == [""] * {"asr": 1, "sf": 2}[task]
+    assert all(score.value == pytest.approx(100 * BY_HAND[task][score.metric]) for score in scores.values())
 
 
 def test_phones_and_characters_share_the_frames_of_a_corpus(configuration, upstream, tmp_path):

@@ -116,7 +116,7 @@ RECIPES = {
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
     "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.4},
     "sd": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2, "chunk_frames": 50},
-    "asr": {**SMALL, "batch_size": 4, "accumulate": 2, **RECURRENT},
+    "asr": {**SMALL, "batch_size": 4, "accumulate": 1, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
     "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},

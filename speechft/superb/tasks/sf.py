@@ -64,8 +64,7 @@ class SF(CTCTask):
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
         """`slot_type_f1` is the utterance's, whose mean is the corpus's (s3prl/downstream/ctc/metric.py).
 
-        `slot_value_cer_errors` over `slot_value_cer_length` (characters of the true slot values) sum to its slot value
-        CER.
+        `slot_value_cer_errors` and `_length` (characters of the true slot values) sum to its slot value CER.
         """
         from s3prl.downstream.ctc.metric import parse, slot_type_f1, slot_value_cer
 
