@@ -204,7 +204,7 @@ def _fast(
 
 def _dev_score(task: Task, outcome: Outcome) -> float:
     return (1 if task.higher_better else -1) * outcome.dev.get(
-        task.metric, math.inf * (-1 if task.higher_better else 1)
+        task.dev_metric or task.metric, math.inf * (-1 if task.higher_better else 1)
     )
 
 

@@ -42,6 +42,7 @@ def build(task, settings, data, folder):
         ("asr", ["data.librispeech"]),
         ("sf", ["data.snips"]),
         ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
+        ("sd", ["data.librimix"]),
         ("ic", ["data.fluent_commands"]),
         ("er", ["data.iemocap"]),
         ("qbe", ["data.quesst14"]),

@@ -8,7 +8,8 @@ from speechft.errors import UsageError
 from speechft.superb.tasks.base import Task
 
 NAMES: dict[str, str] = {
-    "pr": "PR", "asr": "ASR", "ks": "KS", "qbe": "QbE", "sid": "SID", "asv": "ASV", "ic": "IC", "sf": "SF", "er": "ER",
+    "pr": "PR", "asr": "ASR", "ks": "KS", "qbe": "QbE", "sid": "SID", "asv": "ASV", "sd": "SD",
+    "ic": "IC", "sf": "SF", "er": "ER",
 }  # fmt: skip
 """Task name (and module of this package) -> class."""
 
