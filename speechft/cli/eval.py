@@ -16,7 +16,7 @@ _EPILOG = """examples:
   speechft eval superb                                       what the latest run merged
   speechft eval superb hubert_base runs/NAME --tasks pr,sid data.librispeech=/data/LibriSpeech \\
       data.lexicon=/data/lexicon.txt data.voxceleb1=/data/VoxCeleb1 data.iden_split=/data/iden_split.txt
-  speechft eval superb hubert_nano fbank --tasks sid data.synthetic=demo superb.sid.steps=2000 superb.sid.lr=1e-2
+  speechft eval superb hubert_nano fbank --tasks sid data.synthetic=demo superb.sid.steps=2000 lr=[1e-3,1e-2]
   speechft eval superb -m hubert_base --tasks pr,asr,sid hydra/launcher=joblib hydra.launcher.n_jobs=3 ...
 
 An UPSTREAM is a known name, a run (its merged models), a Hugging Face folder or hub name; words with = are overrides.
@@ -30,7 +30,9 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"unknown benchmark {words[0]!r}", "known: superb, as in speechft eval superb")
     parser = Parser("eval superb", "Stage 3: score frozen upstreams on SUPERB, through s3prl.", _EPILOG)
     parser.add_argument("words", nargs="*", metavar="UPSTREAM|override", help="what to score, and key=value settings")
-    parser.add_argument("--tasks", help="comma-separated: pr,sid,ks (default: all)")
+    parser.add_argument(
+        "--tasks", help="comma-separated, of pr asr ks qbe sid asv ic sf er sd (default: whose files are given)"
+    )
     parser.add_argument(
         "--engine", choices=("fast", "s3prl"), help="default fast: the frozen features are computed once"
     )
@@ -42,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--estimate", action="store_true", help="only say what audio, disk and time it would take")
     arguments = parser.parse_intermixed_args(list(words[1:]))
     upstreams = [word for word in arguments.words if "=" not in word]
-    overrides = check_overrides([word for word in arguments.words if "=" in word])
+    overrides = check_overrides([word.removeprefix("eval.") for word in arguments.words if "=" in word])
 
     from speechft.runs import find_run, is_run, runs_root
     from speechft.superb.evaluate import evaluate

@@ -113,11 +113,16 @@ def _reading(report: Mapping[str, Any]) -> str:
         for column in report["columns"]:
             change = row["cells"].get(column["key"], {}).get("difference")
             if change and change["verdict"]:
-                found.setdefault(change["verdict"], []).append(column["title"].split(" %")[0].split(" ×")[0])
+                found.setdefault(change["verdict"], []).append(_spoken(column["title"]))
         if found:
             said = [f"{word} in {', '.join(found[word])}" for word in ("better", "worse") if word in found]
             sentences.append(f"{row['name']}: {'; '.join(said) or 'no clear difference'}.")
     return f"From these intervals alone: {' '.join(sentences)}" if sentences else ""
+
+
+def _spoken(title: str) -> str:
+    """`SID, accuracy % ↑` -> `SID accuracy`."""
+    return title.split(" %")[0].split(" ×")[0].replace(",", "")
 
 
 def _footnotes(report: Mapping[str, Any]) -> str:
@@ -153,7 +158,7 @@ def _how(report: Mapping[str, Any]) -> str:
         ]
         lines.append(
             f"SUPERB_S over {', '.join(task.upper() for task in score['tasks'])}, reference `{score['reference']}`: "
-            f"0 and 1000 points are {'; '.join(ends)}. {score['about']} "
+            f"0 and 1000 points are {'; '.join(ends)}. {score['about'].rstrip('.')}. "
             f"Source: {'; '.join(score['sources']) or 'none given'}."
         )
     if score["left_out"]:

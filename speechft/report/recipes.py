@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step")
-"""As in speechft/superb/settings.py: on no result."""
+from speechft.superb.settings import WITHOUT_EFFECT
 
 _SHOWN = 60  # letters of a value
 
@@ -17,13 +16,14 @@ def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     The learning rate that a search chose is the model's own; the rates that were searched must be the same.
     """
     settings = {
-        key: value for key, value in (record.get("settings") or {}).items() if key not in (*_WITHOUT_EFFECT, "lr")
+        key: value for key, value in (record.get("settings") or {}).items() if key not in (*WITHOUT_EFFECT, "lr")
     }
     searched = (record.get("settings") or {}).get("lr")
-    if isinstance(searched, (list, tuple)) and len(searched) > 1:
-        settings["lr"] = sorted(float(one) for one in searched)
-    elif isinstance(record.get("lr"), (int, float)):
-        settings["lr"] = float(record["lr"])
+    rates = sorted(float(one) for one in (searched if isinstance(searched, (list, tuple)) else [searched]) if one)
+    if len(rates) > 1:
+        settings["lr"] = rates
+    elif rates or record.get("lr"):
+        settings["lr"] = rates[0] if rates else float(record["lr"])
     settings["steps"] = record.get("steps", settings.get("steps"))
     settings["engine"] = record.get("engine")
     settings["precision"] = record.get("precision", "no")
@@ -56,7 +56,7 @@ def off_official(record: Mapping[str, Any]) -> list[str]:
         return []
     official = read_group("superb", task)
     ours = {**(record.get("settings") or {}), "steps": record.get("steps")}
-    keys = [key for key in official if key in ours and key not in (*_WITHOUT_EFFECT, "lr", "crops")]
+    keys = [key for key in official if key in ours and key not in (*WITHOUT_EFFECT, "lr", "crops")]
     return [
         f"{key} {_short(ours[key])} instead of {_short(official[key])}" for key in keys if ours[key] != official[key]
     ]

@@ -232,9 +232,8 @@ def _fast(
 
 
 def _dev_score(task: Task, outcome: Outcome) -> float:
-    return (1 if task.higher_better else -1) * outcome.dev.get(
-        task.metric, math.inf * (-1 if task.higher_better else 1)
-    )
+    metric, sign = task.dev_metric or task.metric, 1 if task.higher_better else -1
+    return sign * outcome.dev[metric] if metric in outcome.dev else -math.inf
 
 
 def _reference(
@@ -242,11 +241,13 @@ def _reference(
 ) -> tuple[Outcome, str]:
     from speechft.superb.assemble import plan_splits
     from speechft.superb.bridge import registered
+    from speechft.superb.records import Diverged
     from speechft.superb.reference import ReferenceRun
 
     del fingerprint  # the folder was cleared if it belonged to another evaluation
     recipe = settings.superb[task.name]
-    rates, runs = recipe["lr"], []
+    rates, search = recipe["lr"], []
+    best: tuple[Outcome, Any] | None = None
     for lr in rates:
         expdir = work / ("s3prl" if len(rates) == 1 else f"s3prl-{lr:g}")
         expdir.mkdir(parents=True, exist_ok=True)
@@ -256,9 +257,22 @@ def _reference(
                 task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
                 progress.bar(f"{task.name} (s3prl)"),
             )  # fmt: skip
-            runs.append((replace(run.run(), lr=lr), run.expert))
-    outcome, expert = max(runs, key=lambda one: _dev_score(task, one[0]))
+            try:
+                outcome = replace(run.run(), lr=lr)
+            except Diverged as error:
+                if len(rates) == 1:
+                    raise
+                search.append({"lr": lr, "dev": {}, "stopped": error.what})
+                continue
+        search.append({"lr": lr, "dev": outcome.dev})
+        if best is None or _dev_score(task, outcome) > _dev_score(task, best[0]):
+            best = outcome, run.expert
+    if best is None:
+        raise SpeechFTError(
+            f"no learning rate of {task.name} works: {search[0]['stopped']}", f"lower superb.{task.name}.lr"
+        )
+    outcome, expert = best
     if len(rates) > 1:
-        outcome.search = [{"lr": one.lr, "dev": one.dev} for one, _ in runs]
+        outcome.search = search
     plans = plan_splits(task, expert, upstream, recipe, settings.data, settings.frames_dtype)
     return outcome, sha256_json([key.data for _, key, _ in plans.values()])

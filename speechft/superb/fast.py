@@ -229,12 +229,12 @@ class FastRun:
         """The test set with the best rate's best dev state (the last one if no dev score was a best one, as with
         accuracy 0)."""
         task = self.task
-        head = choose(self.heads, task.name, task.metric, task.higher_better)
+        head = choose(self.heads, task.name, task.dev_metric or task.metric, task.higher_better)
         head.to_best()
         (records,) = self.evaluate("test", [head])
         scores = Scores(task.name)
         self._log("test", head, records, scores, self.step)
-        metrics = task.metrics(scores, "test")
+        metrics = task.final(head.expert, task.metrics(scores, "test"), records)
         search = [
             {"lr": one.lr, "dev": one.dev, **({"stopped": one.stopped} if one.stopped else {})} for one in self.heads
         ]

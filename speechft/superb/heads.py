@@ -62,7 +62,7 @@ class Head:
         return {
             "featurizer": self.featurizer.state_dict(), "expert": self.expert.state_dict(),
             "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev, "stopped": self.stopped,
-            "records": copy.deepcopy(dict(self.records)),
+            "records": saved.plain(dict(self.records)),
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -130,8 +130,12 @@ class ReferenceRun:
         if best.is_file():
             runner = self.runner(best)
             self.dev = read_json(self.expdir / _DEV)  # the best one may be of before an interruption
+        metrics = self._test(runner)
+        return Outcome(metrics, self.dev, self.test_records, layer_weights(runner.featurizer.model), total)
+
+    def _test(self, runner: Any) -> dict[str, float]:
         runner.evaluate()
-        return Outcome(self.test, self.dev, self.test_records, layer_weights(runner.featurizer.model), total)
+        return self.task.final(self.expert, self.test, self.test_records)
 
     def _states(self) -> list[Path]:
         return sorted(self.expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]))
@@ -141,10 +145,10 @@ class ReferenceRun:
         outcome = None
         for path in self._states():
             runner = self.runner(path)
-            runner.evaluate()
-            if outcome is None or self.task.is_best([], self.test, outcome.metrics):
-                dev = {**self.test, "step": int(runner.init_ckpt["Step"])}
+            metrics = self._test(runner)
+            if outcome is None or self.task.is_best([], metrics, outcome.metrics):
+                dev = {**metrics, "step": int(runner.init_ckpt["Step"])}
                 weights = layer_weights(runner.featurizer.model)
-                outcome = Outcome(self.test, dev, self.test_records, weights, self.config["runner"]["total_steps"])
+                outcome = Outcome(metrics, dev, self.test_records, weights, self.config["runner"]["total_steps"])
         assert outcome is not None  # a state is saved where one is to be scored, and once at least
         return outcome

@@ -9,10 +9,11 @@ from typing import Any
 
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
+from speechft.superb.tasks import UNSUPPORTED
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
-_WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
+WITHOUT_EFFECT = ("num_workers", "log_step", "save_step", "workers")  # on the result
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -75,15 +76,8 @@ class Settings:
         Raises:
             UsageError: a value that makes no sense.
         """
-        from speechft.superb.tasks import NAMES
-
-        raw = cfg.get("tasks") or []
-        tasks = tuple(one.strip() for one in (raw.split(",") if isinstance(raw, str) else map(str, raw)) if one)
-        unknown = [task for task in tasks if task not in NAMES]
-        if unknown or not tasks:
-            raise UsageError(
-                f"unknown SUPERB task {', '.join(unknown) or '(none given)'}", f"known: {', '.join(NAMES)}"
-            )
+        data = _filled(cfg.get("data") or {})
+        tasks = _tasks(cfg.get("tasks"), data)
         engine, dtype = str(cfg["engine"]), str(cfg["frames_dtype"])
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}", f"known: {', '.join(ENGINES)}")
@@ -119,7 +113,7 @@ class Settings:
             frames_dtype=dtype,
             batch_seconds=float(cfg["batch_seconds"]),
             numerics=numerics,
-            data=_filled(cfg.get("data") or {}),
+            data=data,
             superb=superb,
         )
 
@@ -130,12 +124,39 @@ class Settings:
         """
         paths = [path for key in (*task.needs, *task.optional, "phones") for path in task.paths(self.data, key)]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
-        recipe = {key: value for key, value in self.superb[task.name].items() if key not in _WITHOUT_EFFECT}
+        recipe = {key: value for key, value in self.superb[task.name].items() if key not in WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
         dtype = self.frames_dtype if self.engine == "fast" and task.kind == "frames" else None
         return sha256_json(
             [upstream_key + self.numerics.key, task.name, self.engine, self.seed, recipe, splits, stats, dtype]
         )
+
+
+def _tasks(given: Any, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks that are asked for; where nothing is said, those whose files are given.
+
+    Raises:
+        UsageError: an unknown one, none, or no files.
+    """
+    from speechft.superb.tasks import NAMES, get_task
+
+    if given is None:
+        found = tuple(name for name in NAMES if get_task(name).given(data))
+        if not found:
+            raise UsageError(
+                "no SUPERB task was named and no corpus given",
+                "name tasks (--tasks sid,pr), or give paths (data.voxceleb1=/data/VoxCeleb1) or data.synthetic=demo",
+            )
+        return found
+    names = given.split(",") if isinstance(given, str) else map(str, given)
+    tasks = tuple(dict.fromkeys(one.strip().lower() for one in names if one.strip()))
+    unknown = [task for task in tasks if task not in NAMES]
+    for task in unknown:
+        if task in UNSUPPORTED:
+            raise UsageError(f"SUPERB task {task} is not supported: {UNSUPPORTED[task]}", f"known: {', '.join(NAMES)}")
+    if unknown or not tasks:
+        raise UsageError(f"unknown SUPERB task {', '.join(unknown) or '(none given)'}", f"known: {', '.join(NAMES)}")
+    return tasks
 
 
 def _rates(given: Any, task: str) -> list[float]:

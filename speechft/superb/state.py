@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def set_random_state(state: dict[str, Any]) -> None:
 def on_cpu(tensors: dict[str, Any]) -> dict[str, Any]:
     """A copy that later steps do not change."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def plain(value: Any) -> Any:
+    """A copy with NumPy's scalars, which some experts keep in their records, as Python's: they can be read back."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

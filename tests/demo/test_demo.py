@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
+
 from speechft.demo.demo import run_demo
 from speechft.demo.plan import Plan
+from speechft.report.report import make_report
 
 PLAN = Plan(
     corpus="tiny",
@@ -29,6 +32,18 @@ def test_the_demo_measures_every_row_and_resumes(tmp_path):
     text = (tmp_path / "demo" / "report.md").read_text()
     assert all(model in text for model in models) and "alpha.png" in text
     assert (tmp_path / "demo" / "alpha.png").is_file()
+
+    # `speechft report` finds the same rows and differences in the folder, by the weights' hashes instead of by name
+    found = make_report([tmp_path / "demo"], out=tmp_path / "report", published=False, draws=100)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["pre-trained", "regular-1", "stable-0.25"]
+    assert [row["alpha"] for row in found["rows"]] == [0.0, 1.0, 0.25]
+    for cell in report["table"]:
+        name = dict(zip(models, rows, strict=True))[cell["model"]]
+        ours = rows[name]["cells"][f"{cell['task']}.{cell['metric']}"]
+        assert (ours["mean"], ours["values"]) == (cell["mean"], cell["values"]) and ours["interval"] is not None
+        if "difference" in cell:
+            assert ours["difference"]["mean"] == pytest.approx(cell["difference"]["mean"])
 
     scores = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo" / "superb").glob("*/*.json")}
     assert len(scores) == 6 * 3

@@ -9,6 +9,7 @@ from results import identity, write_accuracy, write_errors, write_result, write_
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.report.page import tables
+from speechft.report.recipes import differences, recipe
 from speechft.report.report import make_report
 
 HALF, MORE = [1, 0] * 10, [1, 1, 1, 0] * 5
@@ -179,6 +180,15 @@ def test_the_rate_that_a_search_chose_is_no_other_recipe(tmp_path):
         write_accuracy(tmp_path / name, "sid", HALF, identity(name), settings=settings, lr=lr)
     report = make_report([tmp_path], base="one", draws=100)
     assert report["footnotes"] == {} and rows_of(report)["two"]["cells"]["sid.acc"]["difference"]["mean"] == 0
+
+
+def test_how_many_processes_worked_is_no_recipe():
+    old = {"task": "sid", "lr": 0.01, "settings": {"lr": 0.01, "num_workers": 4, "workers": None}}
+    new = {"task": "sid", "lr": 0.01, "settings": {"lr": [0.01], "num_workers": 0, "workers": 8}}
+    assert differences(recipe(old), recipe(new)) == []
+    assert differences(recipe(new), recipe({**new, "settings": {"lr": [0.1, 0.01]}})) == [
+        "lr 0.01 instead of [0.01, 0.1]"
+    ]
 
 
 def test_an_unfinished_evaluation_leaves_gaps(run):

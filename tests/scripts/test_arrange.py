@@ -25,7 +25,9 @@ def table(tmp_path_factory) -> Path:
         for number, split in enumerate(SPLITS):
             name = f"{speaker}-{number}"
             soundfile.write(root / f"{name}.wav", tone(0.5, 200.0 + 40 * number, seed=number), 16_000)
-            rows.append({"id": name, "path": f"{name}.wav", "speaker": speaker, "phones": "AH B", "split": split})
+            rows.append(
+                {"id": name, "path": f"{name}.wav", "speaker": speaker, "phones": "AH B", "split": split, "text": "ab"}
+            )
     with (root / "utterances.tsv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], delimiter="\t")
         writer.writeheader()
@@ -66,3 +68,42 @@ def test_a_share_of_the_speakers_and_channels_of_their_own(table, tmp_path):
         soundfile.read(tmp_path / folder / "voxceleb1/dev/wav" / name)[0] for folder in ("plain", "coloured", "again")
     ]
     assert np.array_equal(waves[1], waves[2]) and not np.allclose(waves[0], waves[1], atol=0.01)
+
+
+def test_words_beside_phones_are_the_same_files(table, tmp_path):
+    _arrange(table, tmp_path / "out")
+    phones = sorted((tmp_path / "out" / "librispeech").rglob("*.flac"))
+    words = sorted((tmp_path / "out" / "librispeech_words").rglob("*.flac"))
+    assert len(words) == 25 and [path.stat().st_ino for path in words] == [path.stat().st_ino for path in phones]
+    lines = [line for path in words[0].parent.glob("*.trans.txt") for line in path.read_text().splitlines()]
+    assert len(lines) == 5 and all(line.split(" ", 1)[1] == "AB" for line in lines)
+
+
+def test_trials_are_between_recordings_of_speakers_kept_apart(table, tmp_path):
+    _arrange(table, tmp_path / "out")
+    root = tmp_path / "out" / "voxceleb1_apart"
+    trained, tested = ({path.name for path in (root / part / "wav").iterdir()} for part in ("dev", "test"))
+    assert len(trained) == 4 and len(tested) == 1 and not trained & tested
+    trials = [line.split() for line in (root / "voxceleb1_test_v2.txt").read_text().splitlines()]
+    assert not trials  # one test speaker: nobody to be told apart from
+
+
+def test_trials_have_the_label_of_their_speakers(tmp_path):
+    rows = []
+    for speaker in range(10):
+        for number in range(3):
+            soundfile.write(tmp_path / f"{speaker}-{number}.wav", tone(0.3, 200.0 + speaker, seed=number), 16_000)
+            rows.append({"id": f"{speaker}-{number}", "path": f"{speaker}-{number}.wav", "speaker": f"s{speaker}",
+                         "phones": "AH", "split": "train"})  # fmt: skip
+    with (tmp_path / "table.tsv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    subprocess.run([sys.executable, SCRIPT, tmp_path / "table.tsv", tmp_path / "out"], check=True, capture_output=True)
+    root = tmp_path / "out" / "voxceleb1_apart"
+    trials = [line.split() for line in (root / "voxceleb1_test_v2.txt").read_text().splitlines()]
+    assert len(trials) == 2 * 2 * 3  # two speakers of three utterances
+    for label, one, other in trials:
+        assert one != other and (one.split("/")[0] == other.split("/")[0]) == (label == "1")
+        assert (root / "test" / "wav" / one).is_file() and (root / "test" / "wav" / other).is_file()
+    assert not (tmp_path / "out" / "librispeech_words").exists()  # the table has no words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from speaker_corpora import make_librimix
 from tiny_corpora import (
     RECIPES,
     Corpora,
@@ -35,6 +36,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_librispeech(root / "ls")
     make_voxceleb(root / "vox")
     make_speech_commands(root / "sc", root / "sc_test")
+    make_librimix(root / "mix")
     make_snips(root / "snips")
     make_fluent_commands(root / "fsc")
     make_iemocap(root / "iemocap")
@@ -65,7 +67,7 @@ def configuration(corpora: Corpora, tmp_path: Path):
         for task, small in RECIPES.items():
             known = {key: value for key, value in (recipe or {}).items() if key in cfg["superb"][task]}
             cfg["superb"][task].update({**small, **known})
-        cfg.update(keys)
+        cfg.update({"tasks": ["pr", "sid", "ks"], **keys})
         return cfg
 
     return make

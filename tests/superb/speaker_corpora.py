@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from tiny_corpora import tone, write
+from tiny_corpora import RATE, tone, write
 
 
 def voice(speaker: int, seconds: float, seed: int) -> np.ndarray:
@@ -35,3 +35,36 @@ def make_verification(root: Path, seconds: tuple[float, float] = (0.5, 0.9)) -> 
     lines = [f"{int(one[:7] == other[:7])} {one} {other}" for one, other in combinations(names, 2)]
     (root / "trials.txt").write_text("\n".join(lines) + "\n")
     return {"voxceleb1": str(root), "voxceleb1_trials": str(root / "trials.txt")}
+
+
+def make_librimix(root: Path, seconds: tuple[float, float] = (0.8, 1.6)) -> dict[str, str]:
+    """Kaldi folders of two voices that come and go and overlap, as LibriMix's prepare_diarization.py lays them out."""
+    generator = np.random.default_rng(3)
+    for split, count in (("train", 9), ("dev", 3), ("test", 4)):
+        lines: dict[str, list[str]] = {name: [] for name in ("wav.scp", "segments", "utt2spk", "reco2dur", "rttm")}
+        spoken: dict[str, list[str]] = {}
+        for number in range(count):
+            length = float(generator.uniform(*seconds))
+            name, wave = f"{split}{number}", np.zeros(round(length * RATE), np.float32)
+            for speaker in generator.permutation(4)[:2].tolist():
+                start = float(generator.uniform(0, 0.5 * length))
+                again = start + 0.4 * length
+                for begin, end in ((start, start + 0.3 * length), (again, min(again + 0.3 * length, length))):
+                    here = slice(round(begin * RATE), min(round(end * RATE), len(wave)))
+                    sound = tone(220 * 1.6**speaker, end - begin + 0.01, number)
+                    wave[here] += 0.5 * sound[: here.stop - here.start]
+                    utterance = f"{speaker}_{name}_{round(begin * 1000):05d}"
+                    lines["segments"].append(f"{utterance} {name} {begin:.2f} {end:.2f}")
+                    lines["utt2spk"].append(f"{utterance} spk{speaker}")
+                    lines["rttm"].append(
+                        f"SPEAKER {name} 1 {begin:7.2f} {end - begin:7.2f} <NA> <NA> spk{speaker} <NA>"
+                    )
+                    spoken.setdefault(f"spk{speaker}", []).append(utterance)
+            write(root / "wav" / split / f"{name}.wav", wave)
+            lines["wav.scp"].append(f"{name} {root / 'wav' / split / name}.wav")
+            lines["reco2dur"].append(f"{name} {len(wave) / RATE:.4f}")
+        lines["spk2utt"] = [f"{speaker} {' '.join(utterances)}" for speaker, utterances in spoken.items()]
+        (root / "data" / split).mkdir(parents=True)
+        for name, content in lines.items():
+            (root / "data" / split / name).write_text("\n".join(content) + "\n")
+    return {"librimix": str(root / "data")}

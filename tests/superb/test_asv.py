@@ -17,6 +17,7 @@ from test_tasks import build
 
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
+from speechft.report.collect import read_score
 from speechft.superb import compat
 from speechft.superb.assemble import assemble
 from speechft.superb.bridge import registered
@@ -163,9 +164,25 @@ def test_end_to_end(engine, data, configuration, upstream, tmp_path):
     assert lines[0]["file"] == "id10006-video_0-00000_id10006-video_0-00002"
     assert equal_error_rate(lines) == pytest.approx(result["metrics"]["eer"], abs=1e-4)
     assert read_json(folder / "asv.json") == result
+    score = read_score(folder / "asv.json")  # the report makes the same score of the lines
+    assert score.utterances is not None and len(score.utterances) == 36
+    assert score.utterances.score()[0] == pytest.approx(result["metrics"]["eer"], abs=1e-6)
     if engine == "s3prl":  # every state was kept and the best one counts
         states = sorted(path.name for path in (folder / ".work" / "asv-s3prl" / "s3prl").glob("states-*.ckpt"))
         assert states == ["states-2.ckpt", "states-4.ckpt", "states-6.ckpt"]
+
+
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_several_rates_end_as_each_alone(engine, data, configuration, upstream):
+    def scored(lr):
+        cfg = configuration({"steps": 8, "eval_step": 4, "lr": lr}, tasks=["asv"])
+        cfg["data"].update(data)
+        return evaluate([upstream], engine=engine, cfg=cfg, progress=Listener())[0]
+
+    alone = {lr: scored(lr)["dev"] for lr in (3e-3, 1e-2)}
+    together = scored([3e-3, 1e-2])
+    assert {one["lr"]: one["dev"] for one in together["lr_search"]} == alone
+    assert alone[3e-3] != alone[1e-2] and together["metrics"]["eer"] == min(dev["eer"] for dev in alone.values())
 
 
 def test_the_best_state_counts(data, configuration, upstream, monkeypatch):

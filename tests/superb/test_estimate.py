@@ -114,3 +114,16 @@ def test_a_measured_speed_is_the_speed(upstream, configuration, monkeypatch):
     settings, *_ = prepare([upstream], ["sid"], None, None, configuration())
     assert timing.speed_of(upstream, [16_000 * length for length in range(1, 30)], settings) == pytest.approx(10)
     assert now <= timing.UPSTREAM_SECONDS
+
+
+def test_every_task_can_be_estimated(configuration, upstream):
+    """Nothing is left out, whatever a task reads and however it is run."""
+    from speechft.superb.tasks import NAMES
+
+    for engine in ("fast", "s3prl"):
+        parts, _ = of([upstream], list(NAMES), configuration(), engine, measure=False)
+        assert [part.task for part in parts] == list(NAMES)
+        for part in parts:
+            audio = part.encode_seconds if engine == "fast" else part.heard_seconds
+            assert audio > 0 or part.shared_with, part
+            assert part.write_bytes > 0 or engine == "s3prl" or part.shared_with, part

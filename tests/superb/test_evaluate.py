@@ -82,7 +82,7 @@ def test_features_are_made_once_per_weights(configuration, upstream_folder, tmp_
     assert (tmp_path / "out" / "other" / "sid.json").is_file()
 
 
-@pytest.mark.parametrize("task", ["pr", "ks", "asr"])
+@pytest.mark.parametrize("task", ["pr", "ks", "asr", "asv", "sd"])
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(task, configuration, upstream, monkeypatch, tmp_path):
     from speechft.superb.fast import FastRun
 

@@ -61,8 +61,9 @@ def upstream_name(upstream):
     return model_name(upstream)
 
 
-def test_a_rate_that_is_nan_is_given_up_and_the_others_go_on(configuration, upstream):
-    cfg = configuration({"steps": 6}, lr=[1e30, 1e-2], tasks=["sid"])
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_a_rate_that_is_nan_is_given_up_and_the_others_go_on(engine, configuration, upstream):
+    cfg = configuration({"steps": 6}, lr=[1e30, 1e-2], tasks=["sid"], engine=engine)
     result = evaluate([upstream], cfg=cfg)[0]
     assert result["lr"] == 1e-2 and result["lr_search"][0]["stopped"].startswith("the loss of sid is NaN at step")
     with pytest.raises(SpeechFTError, match=r"no learning rate of sid works: the loss of sid is NaN"):

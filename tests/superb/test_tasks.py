@@ -42,6 +42,7 @@ def build(task, settings, data, folder):
         ("asr", ["data.librispeech"]),
         ("sf", ["data.snips"]),
         ("asv", ["data.voxceleb1", "data.voxceleb1_trials"]),
+        ("sd", ["data.librimix"]),
         ("ic", ["data.fluent_commands"]),
         ("er", ["data.iemocap"]),
         ("qbe", ["data.quesst14"]),
@@ -221,3 +222,26 @@ def test_long_batches_are_halved_by_s3prl(tmp_path, corpora):
     first = [files.index(path) for path, _ in loader.dataset.elements[:4]]
     assert sorted(whole) == sorted(first) and half == sorted(first[:2], reverse=True)  # the longest wave first
     assert names == tuple(split.items[number].path.stem for number in half) and len(labels) == 2
+
+
+def test_without_a_choice_the_tasks_whose_files_are_given(corpora):
+    from speechft.superb.settings import Settings
+
+    def tasks(**data):
+        cfg = compose(["out=x"])
+        cfg["data"].update(data)
+        return Settings.read(cfg).tasks
+
+    assert tasks(librispeech="/ls") == ("asr",)  # PR wants a lexicon too
+    assert tasks(librispeech="/ls", lexicon="/lexicon", fluent_commands="/fsc") == ("pr", "asr", "ic")
+    assert set(tasks(**corpora.data)) >= set(NAMES) - {"asv", "sd"}
+    with pytest.raises(UsageError, match="no SUPERB task was named and no corpus given; name tasks"):
+        tasks()
+
+
+@pytest.mark.parametrize("task", ["st", "se", "ss"])
+def test_tasks_that_are_not_supported_say_why(task):
+    from speechft.superb.settings import Settings
+
+    with pytest.raises(UsageError, match=f"SUPERB task {task} is not supported: its expert in s3prl"):
+        Settings.read({**compose(["out=x"]), "tasks": task})

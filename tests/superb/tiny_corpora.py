@@ -83,7 +83,7 @@ def make_speech_commands(root: Path, test: Path, noise_seconds: float = 1.0) -> 
 
 @dataclass(frozen=True)
 class Corpora:
-    """The three corpora and the configuration that names them."""
+    """The corpora and the configuration that names them."""
 
     root: Path
 
@@ -93,6 +93,7 @@ class Corpora:
             "librispeech": str(self.root / "ls"),
             "lexicon": str(self.root / "ls" / "lexicon.txt"),
             "voxceleb1": str(self.root / "vox"),
+            "librimix": str(self.root / "mix" / "data"),
             "speech_commands": str(self.root / "sc"),
             "speech_commands_test": str(self.root / "sc_test"),
             "snips": str(self.root / "snips"),
@@ -113,9 +114,10 @@ RECIPES = {
     "pr": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2},
     "sid": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2},
     "ks": {**SMALL, "batch_size": 8, "accumulate": 1, "lr": 1e-2},
+    "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.4},
+    "sd": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2, "chunk_frames": 50},
     "asr": {**SMALL, "batch_size": 4, "accumulate": 1, **RECURRENT},
     "sf": {**SMALL, "batch_size": 3, "accumulate": 2, **RECURRENT},
-    "asv": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 3e-3, "min_seconds": 0.3},
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
     "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
     "qbe": {"num_workers": 0, "workers": 1},

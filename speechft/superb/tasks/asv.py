@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MethodType
 from typing import Any, ClassVar
 
 from speechft.superb.records import Scores
@@ -109,9 +108,10 @@ class ASV(UtteranceTask):
     @contextlib.contextmanager
     def environment(self, work: Path) -> Iterator[None]:
         """s3prl keeps the lengths of trimmed files beside its own code, under one name for all corpora: a fresh place,
-        filled from our cache, which tells them apart."""
+        filled from our cache, which tells them apart. Its expert asks for a GPU."""
         del work
         from s3prl.downstream.sv_voxceleb1 import dataset
+        from s3prl.downstream.sv_voxceleb1.expert import DownstreamExpert
 
         self.lengths = {}
         measure = functools.partial(TrimmedLengths, into=self.lengths)
@@ -119,6 +119,7 @@ class ASV(UtteranceTask):
             tempfile.TemporaryDirectory() as folder,
             swapped(dataset, "__file__", str(Path(folder) / "dataset.py")),
             swapped(dataset, "Parallel", measure),
+            swapped(DownstreamExpert, "forward", _where_it_is(DownstreamExpert.forward)),
         ):
             yield
 
@@ -126,7 +127,6 @@ class ASV(UtteranceTask):
         """s3prl takes the test files from a set, whose order changes from process to process."""
         expert.test_dataset.dataset.sort()
         self.trials = expert.test_dataset.pair_table
-        expert.forward = MethodType(_where_the_expert_is, expert)
 
     def dataset(self, expert: Any, split: str) -> Any:
         return getattr(expert, f"{split}_dataset")
@@ -169,10 +169,14 @@ class ASV(UtteranceTask):
         ]
 
 
-def _where_the_expert_is(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _where_it_is(forward: Callable[..., Any]) -> Callable[..., Any]:
     """The expert's own forward, whose `mask.cuda()` goes to the device that the expert is on."""
-    import torch
 
-    device = next(self.parameters()).device
-    with swapped(torch.Tensor, "cuda", lambda tensor, *_, **__: tensor.to(device)):
-        return type(self).forward(self, *args, **kwargs)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        device = next(self.parameters()).device
+        with swapped(torch.Tensor, "cuda", lambda tensor, *_, **__: tensor.to(device)):
+            return forward(self, *args, **kwargs)
+
+    return wrapped

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -93,6 +93,8 @@ class Task(ABC):
 
     selected_on = "dev"
     """The split whose scores choose among the states of a training; `test` where SUPERB has it so."""
+    dev_metric: str | None = None
+    """By which metric of the dev set learning rates are compared, in the direction of `metric`; None for `metric`."""
     one_store = False
     """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
 
@@ -123,6 +125,10 @@ class Task(ABC):
                 problems.append(f"data.{key} is not set ({what})")
             problems += [f"data.{key}={path} does not exist ({what})" for path in paths if not path.exists()]
         return problems or self.missing_inside(data)
+
+    def given(self, data: Mapping[str, Any]) -> bool:
+        """Whether a path is set for everything the task needs, right or wrong."""
+        return all(self.paths(data, key) for key in self.needs)
 
     def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
         """Looked at once all paths exist: what is missing inside them."""
@@ -293,6 +299,17 @@ class Task(ABC):
             return True
         gain = metrics[self.metric] - before[self.metric]
         return gain > 0 if self.higher_better else gain < 0
+
+    def final(self, expert: Any, metrics: Mapping[str, float], records: MutableMapping[str, Any]) -> dict[str, float]:
+        """The test set's metrics with what SUPERB computes outside s3prl, called once after the test set.
+
+        Args:
+            expert: what it wrote to its folder is still there.
+            metrics: as `metrics` gave them.
+            records: the expert's; what `utterances` needs besides may be put there.
+        """
+        del expert, records
+        return dict(metrics)
 
     @abstractmethod
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
