@@ -18,7 +18,7 @@ from speechft.superb.settings import compose
 from speechft.superb.store import FeatureStore
 from speechft.superb.tasks import get_task
 
-STEPS = 24
+STEPS = 50
 
 
 class AloneRun(ReferenceRun):
@@ -46,7 +46,7 @@ class AloneRun(ReferenceRun):
 
 
 def settings_for(task: str) -> dict:
-    recipe = {"steps": STEPS, "eval_step": 8, "log_step": 6, "crops": 1}
+    recipe = {"steps": STEPS, "eval_step": 25, "log_step": 10, "crops": 1}
     return {**compose()["superb"][task], **RECIPES[task], **recipe}
 
 
