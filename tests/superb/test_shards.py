@@ -20,7 +20,7 @@ import torch
 from speechft import files
 from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
-from speechft.superb import shards, store
+from speechft.superb import extract, shards, store
 from speechft.superb.evaluate import evaluate
 from speechft.superb.extract import encode
 from speechft.superb.fast import FastRun
@@ -105,20 +105,30 @@ def test_an_error_on_one_device_ends_all_and_keeps_what_is_done(tmp_path):
 @pytest.mark.parametrize("task", ["sid", "pr"])
 def test_two_devices_store_the_same_bits_as_one(task, configuration, upstream, tmp_path, monkeypatch):
     """SID's crops are random here: they are drawn from Python's one generator, whoever reads."""
-    threads = set()
+    threads, reading, together = set(), set(), []
 
     def watched(*args):
         threads.add(threading.current_thread())
         time.sleep(0.01)
         return encode(*args)
 
-    monkeypatch.setattr("speechft.superb.extract.encode", watched)
+    def slowly(*args):
+        reading.add(threading.current_thread())
+        together.append(len(reading))
+        time.sleep(0.002)
+        wave = read(*args)
+        reading.remove(threading.current_thread())
+        return wave
+
+    read = extract._read
+    monkeypatch.setattr(extract, "encode", watched)
+    monkeypatch.setattr(extract, "_read", slowly)
     recipe = {"crop_seconds": 0.4}
     one = evaluate([upstream], [task], cfg=configuration(recipe), progress=Listener())[0]
     assert len(threads) == 1
     cfg = configuration(recipe, devices="cpu,cpu,cpu", store=str(tmp_path / "other"), out=str(tmp_path / "second"))
     several = evaluate([upstream], [task], cfg=cfg, progress=Listener())[0]
-    assert len(threads) > 1
+    assert len(threads) > 1 and max(together) == 1
     assert content(tmp_path / "other") == content(tmp_path / "store") != {}
     assert {key: several[key] for key in SAME} == {key: one[key] for key in SAME}
 
