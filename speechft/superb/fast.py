@@ -96,15 +96,19 @@ class FastRun:
 
     def run(self) -> Outcome:
         """Train, then test."""
-        features = self.splits["train"].features
         threads = torch.get_num_threads()
-        if self.device.type == "cpu" and features.nbytes / len(features) < _ONE_THREAD_BYTES:
-            torch.set_num_threads(1)
+        self.few_threads()
         try:
             self.train()
             return self.finish()
         finally:
             torch.set_num_threads(threads)
+
+    def few_threads(self) -> None:
+        """Leave torch one thread where more would only wait for one another."""
+        features = self.splits["train"].features
+        if self.device.type == "cpu" and features.nbytes / len(features) < _ONE_THREAD_BYTES:
+            torch.set_num_threads(1)
 
     def train(self) -> None:
         """`Runner.train`, from the first step or from where the state file stopped."""
