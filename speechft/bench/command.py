@@ -20,6 +20,17 @@ Random weights of the size of HuBERT base; the same waveforms, device and thread
 interleaved; medians. The last line on stdout is one JSON object with every figure."""
 
 
+_SUPERB = """examples:
+  scripts/bench superb
+  scripts/bench superb --sentence-seconds 12.7 --repetitions 3 --steps 2
+  scripts/bench superb --device cuda --steps 10 --head-steps 500 --batch-seconds 600
+
+An upstream of the size of HuBERT base with random weights, corpora made on the spot in the official layouts, the
+official recipes (configs/superb). Micro-batches, encoding and evaluations are measured on both sides in turn; the hours
+of the full recipes on the official corpora are extrapolated from them. The last line on stdout is one JSON object with
+every figure."""
+
+
 def main(words: Sequence[str]) -> int:
     """Run a comparison; returns the exit code: 0 done, 1 failed, 2 wrong use."""
     return guarded(_command, words)
@@ -31,9 +42,10 @@ def _command(words: Sequence[str]) -> int:
         return 0 if words else 2
     if words[0] not in NAMES:
         raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
-    if words[0] != "forward":
-        raise UsageError(f"the comparison {words[0]!r} does not exist yet", "scripts/bench forward does")
-    lines, record = _forward(words[1:])
+    known = {"forward": _forward, "superb": _superb}
+    if words[0] not in known:
+        raise UsageError(f"the comparison {words[0]!r} does not exist yet", f"scripts/bench {' and '.join(known)} do")
+    lines, record = known[words[0]](words[1:])
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     return 0
@@ -57,6 +69,44 @@ def _forward(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     arguments = parser.parse_args(list(words))
 
     from speechft.bench.forward import Setting, measure, table
+
+    setting = Setting.read(arguments)
+    record = measure(setting)
+    return ([] if arguments.json else table(record)), record
+
+
+def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    parser = Parser("bench superb", "SUPERB's recipes: s3prl's own loop beside the fast engine.", _SUPERB)
+    parser.prog = "scripts/bench superb"
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    parser.add_argument("--tasks", nargs="+", default=["ks", "sid", "pr"], metavar="TASK", help="default ks sid pr")
+    parser.add_argument(
+        "--steps", type=int, default=1, metavar="N", help="micro-batches timed with the upstream, a round (default 1)"
+    )
+    parser.add_argument(
+        "--head-steps", type=int, default=60, metavar="N", help="micro-batches timed without it, a round (default 60)"
+    )
+    parser.add_argument("--repetitions", type=int, default=2, metavar="N", help="rounds of both sides (default 2)")
+    parser.add_argument("--rates", type=int, default=5, metavar="N", help="learning rates searched for PR (default 5)")
+    parser.add_argument(
+        "--speaker-seconds", type=float, default=8.2, metavar="S", help="mean utterance of SID (default 8.2)"
+    )
+    parser.add_argument(
+        "--sentence-seconds", type=float, default=4.0, metavar="S", help="mean utterance of PR (default 4; real: 12.7)"
+    )
+    parser.add_argument("--batch", type=int, default=None, metavar="N", help="batch size (default: each recipe's)")
+    parser.add_argument(
+        "--rows", type=int, default=8000, metavar="N", help="pooled features a head looks among (default 8000)"
+    )
+    parser.add_argument(
+        "--batch-seconds", type=float, default=60.0, metavar="S", help="of audio in a batch of encoding (default 60)"
+    )
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="of the CPU (default: torch's)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and waveforms (default 0)")
+    parser.add_argument("--size", default="base", help="base, or tiny to try the script itself (default base)")
+    arguments = parser.parse_args(list(words))
+
+    from speechft.bench.superb import Setting, measure, table
 
     setting = Setting.read(arguments)
     record = measure(setting)

@@ -16,7 +16,7 @@ from speechft.data.audio import SAMPLE_RATE
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
 from speechft.superb.shards import Compute
-from speechft.superb.store import Features, FeatureStore, Key, Layout
+from speechft.superb.store import Features, FeatureStore, Key, Layout, Room
 from speechft.superb.tasks.base import Item, Split, Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
@@ -187,8 +187,9 @@ class Streamed:
         """What they would take, in bytes."""
         return self.layout.total_bytes(self.key)
 
-    def gather(self, items: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        """As `Features.gather`."""
+    def gather(self, items: Sequence[int], room: Room | None = None) -> tuple[np.ndarray, list[int]]:
+        """As `Features.gather`; what is computed is new anyway."""
+        del room
         parts = [part.astype(self.key.dtype) for part in self.compute(list(items))]
         return np.concatenate(parts), [len(part) for part in parts]
 

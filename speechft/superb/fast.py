@@ -92,18 +92,23 @@ class FastRun:
     def __post_init__(self) -> None:
         self.heads: list[Head] = []
         self.specaug: Any = None
+        self.waits = self.device.type == "cpu"  # for a norm at every step, which on a GPU takes a synchronisation
 
     def run(self) -> Outcome:
         """Train, then test."""
-        features = self.splits["train"].features
         threads = torch.get_num_threads()
-        if self.device.type == "cpu" and features.nbytes / len(features) < _ONE_THREAD_BYTES:
-            torch.set_num_threads(1)
+        self.few_threads()
         try:
             self.train()
             return self.finish()
         finally:
             torch.set_num_threads(threads)
+
+    def few_threads(self) -> None:
+        """Leave torch one thread where more would only wait for one another."""
+        features = self.splits["train"].features
+        if self.device.type == "cpu" and features.nbytes / len(features) < _ONE_THREAD_BYTES:
+            torch.set_num_threads(1)
 
     def train(self) -> None:
         """`Runner.train`, from the first step or from where the state file stopped."""
@@ -138,6 +143,7 @@ class FastRun:
                 batch = train.look_up(indices)
                 for head in each(self.heads):
                     loss = self._forward("train", head, batch, head.records)
+                    head.heard(loss)
                     if self.on_loss is not None:
                         self.on_loss(step, float(loss.detach()))
                     (loss / accumulate).backward()
@@ -158,15 +164,25 @@ class FastRun:
 
     def _update(self, head: Head, loss: Tensor, step: int) -> None:
         runner = self.config["runner"]
-        norm = float(nn.utils.clip_grad_norm_(head.parameters, runner["gradient_clipping"]))
-        if not math.isnan(norm):
+        norm = nn.utils.clip_grad_norm_(head.parameters, runner["gradient_clipping"])
+        # s3prl: no step where the norm is NaN. A GPU decides that itself, the host would have to wait for it.
+        if head.fused and not self.waits:
+            head.optimizer.found_inf = norm.isnan().float()  # type: ignore[attr-defined]
+            head.optimizer.step()
+        elif not math.isnan(float(norm)):
             head.optimizer.step()
         elif math.isnan(float(loss.detach())):
             raise diverged(self.task.name, step)
         head.optimizer.zero_grad()
-        if step % runner["log_step"] == 0:
-            self._log("train", head, head.records, Scores(self.task.name), step)
-            head.records.clear()
+        if step % runner["log_step"] == 0 or step % runner["eval_step"] == 0 or step == runner["total_steps"]:
+            self._look_at_losses(head, step)
+
+    def _look_at_losses(self, head: Head, step: int) -> None:
+        """A NaN among the losses since the last time ends it, as it would in s3prl's log."""
+        losses, head.losses = head.losses, None
+        head.records.clear()
+        if losses is not None and math.isnan(float(losses)):
+            raise diverged(self.task.name, step)
 
     def _or_stop(self, head: Head, do: Callable[..., None], *args: Any) -> None:
         """One of several rates is given up when its loss is NaN."""
@@ -180,10 +196,15 @@ class FastRun:
 
     def _forward(self, name: str, head: Head, batch: Any, records: dict[str, list[Any]]) -> Tensor:
         rows, counts, others = batch
-        features = weigh(head.featurizer, rows, counts)
-        if name == "train" and self.specaug is not None:
-            features, _ = self.specaug(features)
-        loss = head.expert(self.task.expert_split(name), features, *others, records=records)
+        summed = weigh(head.featurizer, rows)
+        if name == "train":
+            if self.specaug is not None:
+                parts, _ = self.specaug(list(summed.split(counts)))
+                summed = torch.cat(list(parts))
+            short = self.task.train_loss(head.expert, summed, counts, others)
+            if short is not None:
+                return short
+        loss = head.expert(self.task.expert_split(name), list(summed.split(counts)), *others, records=records)
         assert isinstance(loss, Tensor)
         return loss
 

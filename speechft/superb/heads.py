@@ -15,6 +15,8 @@ from torch import nn
 from speechft.errors import SpeechFTError
 from speechft.superb import state as saved
 
+_WITH_FOUND_INF = ("Adam", "AdamW")  # the optimizers of torch whose `step` heeds `found_inf`
+
 
 class Head:
     """What one learning rate trains.
@@ -29,7 +31,9 @@ class Head:
         best: state of the modules at the best dev score; empty if no dev score was ever a best one.
         dev: metrics of the dev set there, with `step`.
         stopped: why this rate was given up (its loss is NaN), or None.
-        records: of the training set since the last logging step.
+        records: of the training set since the last logging step, where the expert's own `forward` is called.
+        losses: sum of the losses since the last logging step, on the device; it is NaN if one of them is.
+        fused: whether the optimizer runs as one kernel, to which "no step this time" can be told on the device.
     """
 
     def __init__(self, lr: float, featurizer: Any, expert: Any, optimizer: Mapping[str, Any], steps: int) -> None:
@@ -38,11 +42,20 @@ class Head:
         self.lr, self.featurizer, self.expert = lr, featurizer, expert
         self.modules: list[nn.Module] = [featurizer, expert]
         self.parameters = [parameter for module in self.modules for parameter in module.parameters()]
-        self.optimizer = get_optimizer(self.modules, steps, {**optimizer, "lr": lr})
+        # one kernel for all parameters: on a CPU, too, three times as fast, and equal up to rounding
+        self.fused = optimizer.get("torch_optim_name") in _WITH_FOUND_INF
+        fused = {"fused": True} if self.fused else {}
+        self.optimizer = get_optimizer(self.modules, steps, {**optimizer, **fused, "lr": lr})
         self.best: dict[str, Any] = {}
         self.dev: dict[str, float] = {}
         self.stopped: str | None = None
         self.records: dict[str, list[Any]] = defaultdict(list)
+        self.losses: torch.Tensor | None = None
+
+    def heard(self, loss: torch.Tensor) -> None:
+        """A training loss, to be looked at when the next logging step comes."""
+        loss = loss.detach()
+        self.losses = loss if self.losses is None else self.losses + loss
 
     def mode(self, train: bool) -> None:
         for module in self.modules:
@@ -62,14 +75,14 @@ class Head:
         return {
             "featurizer": self.featurizer.state_dict(), "expert": self.expert.state_dict(),
             "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev, "stopped": self.stopped,
-            "records": saved.plain(dict(self.records)),
+            "records": saved.plain(dict(self.records)), "losses": self.losses,
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
         for name in ("featurizer", "expert", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.best, self.dev, self.stopped = state["best"], state["dev"], state["stopped"]
-        self.records = defaultdict(list, state["records"])
+        self.records, self.losses = defaultdict(list, state["records"]), state.get("losses")
 
 
 def make_heads(

@@ -26,6 +26,9 @@ from speechft.superb.shards import Compute, Making
 POOLED_ITEMS_PER_SHARD = 256
 FRAMES_BYTES_PER_SHARD = 256 << 20
 
+Room = Callable[[tuple[int, ...], np.dtype], np.ndarray]
+"""Shape and dtype -> an array to be filled."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -114,10 +117,17 @@ class Features:
         shard, start, end = self.place[item]
         return self.maps[shard][start:end]
 
-    def gather(self, items: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        """Rows of several items one after the other, `[sum of rows, layers, dim]`, and rows per item."""
+    def gather(self, items: Sequence[int], room: Room | None = None) -> tuple[np.ndarray, list[int]]:
+        """Rows of several items one after the other, `[sum of rows, layers, dim]`, and rows per item.
+
+        Args:
+            room: gives the array to be filled (shape, dtype); None for a new one.
+        """
         parts = [self.rows(item) for item in items]
-        return np.concatenate(parts), [len(part) for part in parts]
+        counts = [len(part) for part in parts]
+        if room is None:
+            return np.concatenate(parts), counts
+        return np.concatenate(parts, out=room((sum(counts), *parts[0].shape[1:]), parts[0].dtype)), counts
 
 
 class FeatureStore:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from speechft.superb.readers import asr
 from speechft.superb.readers.libriphone import find_utterances
 from speechft.superb.tasks.base import SPLITS, Item, swapped
 from speechft.superb.tasks.text import LIBRISPEECH, TextTask, missing_splits, recurrent, split_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EXPERT_SPLITS = {"train": "train", "dev": "dev-clean", "test": "test-clean"}
 
@@ -71,6 +74,11 @@ class ASR(TextTask):
 
     def before_loader(self, expert: Any, num_workers: int) -> None:
         expert.datarc["num_workers"] = num_workers
+
+    def train_loss(self, expert: Any, features: Tensor, counts: list[int], others: Sequence[Any]) -> Tensor | None:
+        from speechft.superb.tasks.losses import ctc_loss
+
+        return ctc_loss(expert, features, counts, others[0], expert.dictionary.pad())
 
     def files(self, expert: Any, split: str) -> list[Path]:
         dataset = self.dataset(expert, split)

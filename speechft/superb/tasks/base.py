@@ -13,12 +13,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.superb.records import Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = ("train", "dev", "test")
 
@@ -278,6 +281,22 @@ class Task(ABC):
 
         `others` is what follows the waveforms in s3prl's batch: labels, file names.
         """
+
+    # ---------------------------------------------------------------- training
+
+    def train_loss(self, expert: Any, features: Tensor, counts: list[int], others: Sequence[Any]) -> Tensor | None:
+        """The loss of a training batch (a scalar on the device), computed by the expert's modules and nothing else.
+
+        Args:
+            features: `[rows, dim]`, the weighted sums of all utterances one after the other (pooled: a row each).
+            counts: rows of each utterance.
+            others: what follows the waveforms in s3prl's batch.
+
+        Returns:
+            None where only the expert's own `forward` will do, which then also keeps records of the training set.
+        """
+        del expert, features, counts, others
+        return None
 
     # ---------------------------------------------------------------- results
 

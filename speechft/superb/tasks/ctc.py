@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechft.superb.readers import libriphone, snips
 from speechft.superb.tasks.base import Item, swapped
 from speechft.superb.tasks.text import TextTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CTCTask(TextTask):
@@ -38,6 +41,11 @@ class CTCTask(TextTask):
     def before_loader(self, expert: Any, num_workers: int) -> None:
         # load_dataset pops num_workers from the shared dictionary, so from the second loader on it would be 12
         expert.corpus["num_workers"] = num_workers
+
+    def train_loss(self, expert: Any, features: Tensor, counts: list[int], others: Sequence[Any]) -> Tensor | None:
+        from speechft.superb.tasks.losses import ctc_loss
+
+        return ctc_loss(expert, features, counts, others[0], expert.tokenizer.pad_idx)
 
     def files(self, expert: Any, split: str) -> list[Path]:
         return sorted(Path(path) for path, _ in self.dataset(expert, split).elements)

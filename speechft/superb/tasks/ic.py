@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from speechft.superb.records import Scores
 from speechft.superb.tasks.base import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TABLES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
 _SLOTS = ("action", "object", "location")
@@ -73,6 +78,16 @@ class IC(UtteranceTask):
     def metrics(self, scores: Scores, split: str) -> dict[str, float]:
         logged = super().metrics(scores, split)
         return {name.removeprefix("intent_"): value for name, value in logged.items()}
+
+    def train_loss(self, expert: Any, features: Tensor, counts: list[int], others: Sequence[Any]) -> Tensor | None:
+        """The sum of the slots' losses."""
+        import torch
+
+        from speechft.superb.tasks.losses import sent, utterance_logits
+
+        labels = sent(np.stack([np.asarray(label) for label in others[0]]), features.device)
+        slots = utterance_logits(expert, features).split(expert.values_per_slot, dim=1)
+        return torch.stack([expert.objective(part, labels[:, slot]) for slot, part in enumerate(slots)]).sum()
 
     def dataset(self, expert: Any, split: str) -> Any:
         return getattr(expert, f"{split}_dataset")

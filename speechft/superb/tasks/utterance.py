@@ -6,11 +6,14 @@ import contextlib
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from speechft.superb.tasks.base import Item, Split, Task, python_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UtteranceTask(Task):
@@ -58,6 +61,14 @@ class UtteranceTask(Task):
             return list(numbers), others
 
         return batch
+
+    def train_loss(self, expert: Any, features: Tensor, counts: list[int], others: Sequence[Any]) -> Tensor | None:
+        if self.kind != "pooled":
+            return None
+        from speechft.superb.tasks.losses import sent, utterance_logits
+
+        loss: Tensor = expert.objective(utterance_logits(expert, features), sent(others[0], features.device))
+        return loss
 
     def utterances(self, records: Mapping[str, Any]) -> list[dict[str, Any]]:
         names, correct = records["filename"], records["acc"]

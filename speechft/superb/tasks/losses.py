@@ -1,0 +1,56 @@
+"""The loss of a training batch through the modules of s3prl's expert, without what its `forward` also does for its log.
+
+That is a transfer to the host, Python lists and a decoded text for every utterance of every step. Dev and test sets go
+through the expert's own `forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+
+def sent(values: Any, device: torch.device) -> Tensor:
+    """Whole numbers (lists, arrays) as an int64 tensor on the device; the host does not wait for a GPU."""
+    tensor = torch.as_tensor(values, dtype=torch.int64)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def utterance_logits(expert: Any, features: Tensor) -> Tensor:
+    """What an expert with mean pooling says of utterances: `[batch, dim]` means over time -> `[batch, classes]`.
+
+    The mean of one frame is that frame, so s3prl's loop over utterances (`MeanPooling` in s3prl/downstream/model.py)
+    is left out.
+    """
+    logits, _ = expert.model.post_net(expert.projector(features), None)
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def ctc_loss(expert: Any, features: Tensor, counts: Sequence[int], labels: Sequence[Any], padding: int) -> Tensor:
+    """As s3prl/downstream/ctc/expert.py and asr/expert.py have it.
+
+    Args:
+        features: `[rows, dim]`, the frames of all utterances one after the other.
+        counts: frames of each.
+        labels: token numbers of each.
+        padding: the token behind the end of shorter labels (not part of the loss).
+    """
+    frames = torch.tensor(counts, dtype=torch.int32)
+    tokens = torch.tensor([len(label) for label in labels], dtype=torch.int32)
+    rows = [torch.as_tensor(label, dtype=torch.int64) for label in labels]
+    padded = sent(pad_sequence(rows, batch_first=True, padding_value=padding), features.device)
+    if hasattr(expert.model, "rnns"):
+        whole = pad_sequence(list(features.split(list(counts))), batch_first=True)
+        logits, frames = expert.model(expert.projector(whole), frames)
+        log_probs = nn.functional.log_softmax(logits, dim=-1).transpose(0, 1)
+    else:  # frame by frame: no padding needs to be computed
+        logits, _ = expert.model(expert.projector(features), None)
+        log_probs = pad_sequence(list(nn.functional.log_softmax(logits, dim=-1).split(list(counts))))
+    loss = expert.objective(log_probs, padded, frames, tokens)
+    assert isinstance(loss, Tensor)
+    return loss
