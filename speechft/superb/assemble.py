@@ -20,10 +20,11 @@ from speechft.superb.batches import FeatureSplit
 from speechft.superb.bridge import HUB_NAME, Bridge
 from speechft.superb.extract import Streamed, computer, data_identity, extract, plan
 from speechft.superb.fast import FastRun
+from speechft.superb.items import Split
 from speechft.superb.records import seed_all
 from speechft.superb.reference import namespace
 from speechft.superb.store import Features, FeatureStore, Key, Layout, check_budget, room
-from speechft.superb.tasks.base import Split, Task
+from speechft.superb.tasks.base import Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechft.errors import SpeechFTError
 from speechft.superb.extract import Streamed
+from speechft.superb.items import Split
 from speechft.superb.store import Features
-from speechft.superb.tasks.base import Split, Task
+from speechft.superb.tasks.base import Task
 from speechft.superb.tasks.losses import sent
 
 _RESIDENT_BYTES = 2 << 30  # pooled features up to this size are kept in memory, on the device

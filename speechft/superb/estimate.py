@@ -12,8 +12,9 @@ from speechft.console import duration
 from speechft.data.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from speechft.superb.items import Split
     from speechft.superb.settings import Settings
-    from speechft.superb.tasks.base import Split, Task
+    from speechft.superb.tasks.base import Task
     from speechft.upstreams.base import Upstream
 
 WORTH_SECONDS = 60.0

@@ -15,9 +15,10 @@ import torch
 from speechft.data.audio import SAMPLE_RATE
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
+from speechft.superb.items import Item, Split
 from speechft.superb.shards import Compute
 from speechft.superb.store import Features, FeatureStore, Key, Layout, Room
-from speechft.superb.tasks.base import Item, Split, Task
+from speechft.superb.tasks.base import Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 

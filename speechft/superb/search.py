@@ -20,7 +20,7 @@ from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json
 from speechft.superb import mtwv
 from speechft.superb.fast import Outcome
-from speechft.superb.tasks.base import swapped
+from speechft.superb.scopes import swapped
 
 if TYPE_CHECKING:
     from speechft.console import Progress

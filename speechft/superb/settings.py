@@ -34,17 +34,10 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
     if not size:
         return paths
     from speechft.data.synthetic.corpus import make_corpus
+    from speechft.superb.tasks.base import SYNTHETIC
 
     corpus = make_corpus(str(size))
-    for key in (
-        "librispeech",
-        "lexicon",
-        "phones",
-        "voxceleb1",
-        "iden_split",
-        "speech_commands",
-        "speech_commands_test",
-    ):
+    for key in SYNTHETIC:
         if paths.get(key) is None and getattr(corpus, key) is not None:
             paths[key] = str(getattr(corpus, key))
     return paths

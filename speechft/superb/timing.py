@@ -14,8 +14,9 @@ from speechft.superb.extract import encode
 from speechft.superb.store import Key, Layout
 
 if TYPE_CHECKING:
+    from speechft.superb.items import Split
     from speechft.superb.settings import Settings
-    from speechft.superb.tasks.base import Split, Task
+    from speechft.superb.tasks.base import Task
     from speechft.upstreams.base import Upstream
 
 UPSTREAM_SECONDS = 5.0

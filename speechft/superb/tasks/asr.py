@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from speechft.superb.items import SPLITS, Item
 from speechft.superb.readers import asr
 from speechft.superb.readers.libriphone import find_utterances
-from speechft.superb.tasks.base import SPLITS, Item, swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.text import LIBRISPEECH, TextTask, missing_splits, recurrent, split_names
 
 if TYPE_CHECKING:

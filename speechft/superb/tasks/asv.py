@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from speechft.superb.records import Scores
-from speechft.superb.tasks.base import swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 from speechft.superb.trimmed import TrimmedLengths
 

@@ -1,65 +1,35 @@
 """What the engines must know of a SUPERB task, and nothing of what s3prl's expert computes.
 
-A task names s3prl's expert, the files the user has to bring, and how the expert's own data sets are read item by item.
-An *item* is one waveform whose features are stored: a data set's element, or one of several draws of an element that
-s3prl crops at random.
+A task names s3prl's expert, the files the user has to bring, and how the expert's own data sets are read item by item
+(items.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from speechft.errors import SpeechFTError, UsageError
+from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPLITS = ("train", "dev", "test")
+SYNTHETIC = (
+    "librispeech", "lexicon", "phones", "voxceleb1", "iden_split", "speech_commands", "speech_commands_test",
+)  # fmt: skip
+"""Paths that the synthetic corpus can fill."""
 
 _RECIPE_KEYS = (
     "steps", "batch_size", "accumulate", "optimizer", "lr", "clip", "eval_step", "log_step", "save_step", "project_dim",
     "crops", "num_workers",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Item:
-    """One waveform.
-
-    Attributes:
-        index: position in the split's list of files (`Task.files`).
-        draw: which of the random crops, 0 for an item that is not cropped.
-        path: the audio file.
-        samples: length in samples at 16 kHz, from the file's header; plans batches and sizes, is not relied upon.
-        random: whether what is read depends on the draw.
-    """
-
-    index: int
-    draw: int
-    path: Path
-    samples: int
-    random: bool = False
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split's items; the draws of file `i` are items `first[i] ... first[i+1]-1`."""
-
-    name: str
-    items: list[Item]
-    first: list[int]
-
-    def draws(self, index: int) -> int:
-        return self.first[index + 1] - self.first[index]
 
 
 class Task(ABC):
@@ -166,9 +136,10 @@ class Task(ABC):
         problems = self.missing(data)
         if problems:
             key = next(iter(self.needs))
+            instead = ", or try data.synthetic=demo" if set(self.needs) <= set(SYNTHETIC) else ""
             raise SpeechFTError(
                 f"{self.name} needs files that are not there: {'; '.join(problems)}",
-                f"set the paths, for example data.{key}=/path, or try data.synthetic=demo",
+                f"set the paths, for example data.{key}=/path{instead}",
             )
 
     # ---------------------------------------------------------------- s3prl's configuration
@@ -338,25 +309,3 @@ class Task(ABC):
 def first_rate(lr: Any) -> float:
     """The learning rate, or the first of several (the engines replace it)."""
     return float(lr[0] if isinstance(lr, (list, tuple)) else lr)
-
-
-@contextlib.contextmanager
-def swapped(holder: Any, name: str, value: Any) -> Iterator[None]:
-    """`holder.name` is `value` inside."""
-    before = getattr(holder, name)
-    setattr(holder, name, value)
-    try:
-        yield
-    finally:
-        setattr(holder, name, before)
-
-
-@contextlib.contextmanager
-def python_seed(seed: str) -> Iterator[None]:
-    """Python's `random`, from which s3prl draws its crops, seeded inside and as it was outside."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechft.superb.items import Item
 from speechft.superb.readers import libriphone, snips
-from speechft.superb.tasks.base import Item, swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.text import TextTask
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from speechft.errors import UsageError
+from speechft.superb.items import Item
 from speechft.superb.readers import iemocap
-from speechft.superb.tasks.base import Item, Task, swapped
+from speechft.superb.scopes import swapped
+from speechft.superb.tasks.base import Task
 from speechft.superb.tasks.utterance import UtteranceTask
 
 

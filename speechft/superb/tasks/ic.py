@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from speechft.superb.records import Scores
-from speechft.superb.tasks.base import swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 
 if TYPE_CHECKING:

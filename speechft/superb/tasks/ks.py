@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speechft.superb.tasks.base import swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 
 _SILENCE_SAMPLES = 16_000

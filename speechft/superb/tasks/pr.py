@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from speechft.data.lexicon import read_lexicon
 from speechft.files import write_text
+from speechft.superb.items import SPLITS
 from speechft.superb.readers import libriphone
-from speechft.superb.tasks.base import SPLITS
 from speechft.superb.tasks.ctc import CTCTask
 from speechft.superb.tasks.text import LIBRISPEECH, missing_splits, split_names
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from speechft.errors import UsageError
 from speechft.superb import mtwv
-from speechft.superb.tasks.base import Item, Split, Task
+from speechft.superb.items import Item, Split
+from speechft.superb.tasks.base import Task
 
 _LISTS = ("language_key_utterances.lst", "language_key_dev.lst", "language_key_eval.lst")
 _TRUTHS = {"dev": "groundtruth_quesst14_dev", "test": "groundtruth_quesst14_eval"}

@@ -12,8 +12,10 @@ import numpy as np
 
 from speechft.errors import SpeechFTError
 from speechft.superb.der import Turn, best_errors, error_rate, read_rttm
+from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
-from speechft.superb.tasks.base import SPLITS, Item, Split, Task, swapped
+from speechft.superb.scopes import swapped
+from speechft.superb.tasks.base import Task
 
 _FILES = ("wav.scp", "segments", "utt2spk", "reco2dur")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from speechft.superb.tasks.base import swapped
+from speechft.superb.scopes import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from speechft.errors import SpeechFTError
-from speechft.superb.tasks.base import SPLITS, Split, Task
+from speechft.superb.items import SPLITS, Split
+from speechft.superb.tasks.base import Task
 
 
 class TextTask(Task):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from speechft.superb.tasks.base import Item, Split, Task, python_seed
+from speechft.superb.items import Item, Split
+from speechft.superb.scopes import python_seed
+from speechft.superb.tasks.base import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
