@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from speechft.cli.arguments import Parser
@@ -63,16 +64,7 @@ def _forward(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="waveforms in a batch (default 8)")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="of the CPU (default: torch's)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and waveforms (default 0)")
-    parser.add_argument("--size", default="base", help="base, or tiny to try the script itself (default base)")
-    arguments = parser.parse_args(list(words))
-
-    from speechft.bench.forward import Setting, measure, table
-
-    setting = Setting.read(arguments)
-    record = measure(setting)
-    return ([] if arguments.json else table(record)), record
+    return _run(parser, "forward", words)
 
 
 def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -101,13 +93,15 @@ def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument(
         "--batch-seconds", type=float, default=60.0, metavar="S", help="of audio in a batch of encoding (default 60)"
     )
+    return _run(parser, "superb", words)
+
+
+def _run(parser: Parser, name: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Add what every comparison has, read the words, and measure."""
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="of the CPU (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and waveforms (default 0)")
     parser.add_argument("--size", default="base", help="base, or tiny to try the script itself (default base)")
     arguments = parser.parse_args(list(words))
-
-    from speechft.bench.superb import Setting, measure, table
-
-    setting = Setting.read(arguments)
-    record = measure(setting)
-    return ([] if arguments.json else table(record)), record
+    module = import_module(f"speechft.bench.{name}")
+    record = module.measure(module.Setting.read(arguments))
+    return ([] if arguments.json else module.table(record)), record

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.bench.counts import check_counts
 from speechft.checkpoints.convert import convert
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
@@ -72,10 +73,7 @@ class Setting:
         Raises:
             UsageError: a value that makes no sense.
         """
-        for name in ("waveforms", "batch", "repetitions", "threads"):
-            value = getattr(arguments, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
+        check_counts(arguments, ("waveforms", "batch", "repetitions", "threads"))
         shortest, longest = arguments.seconds
         if not 0.1 <= shortest <= longest:
             raise UsageError(f"--seconds {shortest:g} {longest:g} is no range", "the shorter first, at least 0.1")

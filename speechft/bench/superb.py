@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from speechft.bench.corpora import Sizes, make
+from speechft.bench.counts import check_counts
 from speechft.bench.forward import SIZES
 from speechft.bench.scale import OFFICIAL, Measured, extrapolate
 from speechft.bench.sides import Fast, Theirs, models
@@ -60,10 +61,7 @@ class Setting:
         Raises:
             UsageError: a value that makes no sense.
         """
-        for name in ("steps", "head_steps", "repetitions", "rates", "rows", "threads", "batch"):
-            value = getattr(arguments, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}", "give a whole number of at least 1")
+        check_counts(arguments, ("steps", "head_steps", "repetitions", "rates", "rows", "threads", "batch"))
         if arguments.rates > len(RATES):
             raise UsageError(f"--rates is {arguments.rates}", f"at most {len(RATES)}")
         for name in ("speaker_seconds", "sentence_seconds", "batch_seconds"):

@@ -54,18 +54,19 @@ def _score(cell: Mapping[str, Any] | None) -> str:
     text = f"{cell['mean']:.2f}"
     if cell["spread"] is not None:
         text += f" ± {cell['spread']:.2f}"
-    if cell["interval"] is not None:
-        text += f" [{cell['interval'][0]:.2f}, {cell['interval'][1]:.2f}]"
+    text += _interval(cell["interval"], 2)
     return text + (f" †{cell['mark']}" if cell["mark"] else "")
 
 
 def _superb(score: Mapping[str, Any] | None) -> str:
     if score is None:
         return "–"
-    text = f"{score['value']:.0f}"
-    if score["interval"] is not None:
-        text += f" [{score['interval'][0]:.0f}, {score['interval'][1]:.0f}]"
+    text = f"{score['value']:.0f}" + _interval(score["interval"], 0)
     return text + "".join(f" †{mark}" for mark in score["marks"])
+
+
+def _interval(ends: Sequence[float] | None, digits: int) -> str:
+    return "" if ends is None else f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
 def _published(row: Mapping[str, Any], key: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
@@ -10,24 +9,13 @@ import sys
 
 import pytest
 import torch
+from listener import Listener
 from tiny_corpora import save_upstream
 
-from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.superb.evaluate import evaluate
 from speechft.superb.sources import model_name, named
-
-
-class Listener(Progress):
-    """Messages, kept."""
-
-    def __init__(self) -> None:
-        super().__init__(io.StringIO())
-
-    @property
-    def text(self) -> str:
-        return self.stream.getvalue()
 
 
 def test_importing_the_package_is_light():

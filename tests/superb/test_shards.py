@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import multiprocessing
 import os
 import random
@@ -16,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 
 from speechft import files
-from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
 from speechft.superb import extract, shards, store
 from speechft.superb.evaluate import evaluate
@@ -31,15 +30,6 @@ from speechft.superb.store import FeatureStore, Key, Layout
 KEY = Key("hubert-raw-abc", "data", "pooled", "float32")
 LAYOUT = Layout([1] * 12, 2, 4)
 SAME = ("metrics", "dev", "layer_weights", "loss", "data")
-
-
-class Listener(Progress):
-    def __init__(self) -> None:
-        super().__init__(io.StringIO())
-
-    @property
-    def text(self) -> str:
-        return self.stream.getvalue()
 
 
 @pytest.fixture(autouse=True)

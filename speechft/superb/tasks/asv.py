@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 from speechft.superb.records import Scores
 from speechft.superb.scopes import swapped
-from speechft.superb.tasks.utterance import UtteranceTask
+from speechft.superb.tasks.voxceleb1 import VoxCeleb1Task
 from speechft.superb.trimmed import TrimmedLengths
 
 _LISTS = ("voxceleb1_test_v2.txt", "veri_test2.txt")
 
 
-class ASV(UtteranceTask):
+class ASV(VoxCeleb1Task):
     """An x-vector over all frames, so `frames` it is. Pauses are cut out of every file, by SoX's `silence`.
 
     There is no dev set: SUPERB reports the best equal error rate on the trials themselves of the states after every
@@ -127,16 +127,6 @@ class ASV(UtteranceTask):
         """s3prl takes the test files from a set, whose order changes from process to process."""
         expert.test_dataset.dataset.sort()
         self.trials = expert.test_dataset.pair_table
-
-    def dataset(self, expert: Any, split: str) -> Any:
-        return getattr(expert, f"{split}_dataset")
-
-    def files(self, expert: Any, split: str) -> list[Path]:
-        return [Path(path) for path in self.dataset(expert, split).dataset]
-
-    def root(self, data: Mapping[str, Any], split: str) -> Path:
-        del split
-        return self.paths(data, "voxceleb1")[0]
 
     def reading(self, settings: Mapping[str, Any]) -> str:
         crops = float(settings["crop_seconds"])

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from speechft.superb.scopes import swapped
-from speechft.superb.tasks.utterance import UtteranceTask
+from speechft.superb.tasks.voxceleb1 import VoxCeleb1Task
 
 
-class SID(UtteranceTask):
+class SID(VoxCeleb1Task):
     """s3prl crops training utterances to 8 s at random; evaluation reads whole utterances, one at a time."""
 
     name = "sid"
@@ -70,16 +70,6 @@ class SID(UtteranceTask):
 
         with tempfile.TemporaryDirectory() as folder, swapped(dataset, "CACHE_PATH", folder):
             yield
-
-    def dataset(self, expert: Any, split: str) -> Any:
-        return getattr(expert, f"{split}_dataset")
-
-    def files(self, expert: Any, split: str) -> list[Path]:
-        return [Path(path) for path in self.dataset(expert, split).dataset]
-
-    def root(self, data: Mapping[str, Any], split: str) -> Path:
-        del split
-        return self.paths(data, "voxceleb1")[0]
 
     def reading(self, settings: Mapping[str, Any]) -> str:
         return f"sid: whole files; training crops of {float(settings['crop_seconds'])} s"
