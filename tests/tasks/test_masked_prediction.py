@@ -89,18 +89,24 @@ def test_the_mask_hides_the_input(cuts, tmp_path):
         assert torch.allclose(task.step(upstream, batch)[0], task.step(upstream, silent)[0], atol=1e-5)
 
 
-def test_the_loss_falls_and_evaluation_repeats(cuts, tmp_path):
-    task, upstream, batch = _prepared(cuts, tmp_path)
+def _learn(task, upstream, batch, steps):
+    """The losses of so many steps on one batch."""
     optimizer = torch.optim.Adam([*task.parameters(), *upstream.parameters()], lr=1e-3)
     upstream.train()
     losses = []
-    for step in range(12):
+    for step in range(steps):
         torch.manual_seed(step)
         loss, _ = task.step(upstream, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
+    return losses
+
+
+def test_the_loss_falls_and_evaluation_repeats(cuts, tmp_path):
+    task, upstream, batch = _prepared(cuts, tmp_path)
+    losses = _learn(task, upstream, batch, 12)
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     upstream.eval()
     with torch.no_grad():
@@ -290,15 +296,7 @@ def test_regression_loss_is_the_mean_squared_error(cuts, tmp_path):
 def test_regression_is_learned(cuts, tmp_path):
     books = [{"features": "logmel", "whiten": 4, "regress": True, "layer": 1}]
     task, upstream, batch = _prepared(cuts, tmp_path, codebooks=books)
-    optimizer = torch.optim.Adam([*task.parameters(), *upstream.parameters()], lr=1e-3)
-    losses = []
-    for step in range(15):
-        torch.manual_seed(step)
-        loss, _ = task.step(upstream, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = _learn(task, upstream, batch, 15)
     assert losses[-1] < 0.8 * losses[0]
 
 
