@@ -107,8 +107,13 @@ def _resampler(rate: int):
     return Resample(rate, SAMPLE_RATE)
 
 
+def missing_audio(path: str | Path) -> SpeechFTError:
+    """The error of a file that is not there."""
+    return SpeechFTError(f"audio file {path} is missing", "check the corpus folder, or that the drive is mounted")
+
+
 def _unreadable(path: str | Path, error: Exception) -> SpeechFTError:
     if not Path(path).exists():
-        return SpeechFTError(f"audio file {path} is missing", "check the corpus folder, or that the drive is mounted")
+        return missing_audio(path)
     reason = str(error).rsplit(": ", 1)[-1]
     return SpeechFTError(f"audio file {path} cannot be read ({reason})", "replace it or remove it from the corpus")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from speechft.data.loader import Batch
+from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ class Task(nn.Module, ABC):
         Raises:
             SpeechFTError: labels are missing or impossible.
         """
+
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+        """Cuts whose labels are missing or cannot be learnt: their ids, and why. Nothing is prepared yet.
+
+        Here: those for which the task's `label(cut)`, if it has one, raises.
+        """
+        del upstream
+        label = getattr(self, "label", None)
+        found = []
+        for cut in cuts if label is not None else ():
+            try:
+                label(cut)
+            except SpeechFTError as error:
+                found.append((cut.id, error.what))
+        return found
 
     @abstractmethod
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, sha256_json, write_json, write_text
+from speechft.files import read_json, sha256_json, write_json
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.versions import versions
 
@@ -52,10 +52,12 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from accelerate.utils import DistributedDataParallelKwargs
 
     from speechft.checkpoints.folder import write_folder
-    from speechft.data.corpora import load_cuts
+    from speechft.data.check import accept, load_corpus
     from speechft.data.loader import Batches
+    from speechft.data.problems import write_listing
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
+    from speechft.train.check import listing_path
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
@@ -76,10 +78,13 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
     strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
 
-    train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
-    dev, bad_dev = load_cuts(data["dev"], bool(data["skip_bad"])) if data.get("dev") else (None, [])
     torch.manual_seed(seed)  # the head's first weights
     task = build_task(settings["task"])
+    main = accelerator.is_main_process
+    corpus = load_corpus(data, lambda cuts: task.check(upstream, cuts), loud=main)
+    train, dev = corpus.train, corpus.dev
+    if not data["skip_bad"]:
+        accept(corpus, listing_path(settings))
     task.prepare(upstream, train, dev, run.folder)
 
     head_lr = settings["task"].get("head_lr")
@@ -92,17 +97,16 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     build_optimizer(upstream, task, trainer, head_lr)  # the loop makes its own; here only mistakes show
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
-    main = accelerator.is_main_process
     if main:
         _open(run, settings, upstream.identity)
         if latest:
             set_latest(run.folder)
-        if bad or bad_dev:
-            listed = "".join(f"{identifier}\t{reason}\n" for identifier, reason in [*bad, *bad_dev])
-            write_text(run.folder / "skipped.tsv", listed)
-            say(f"{len(bad) + len(bad_dev)} utterances skipped; they are listed in {run.folder / 'skipped.tsv'}")
-        hours = sum(cut.duration for cut in train) / 3600
-        say(f"{run.folder}: {len(train)} utterances, {hours:.2f} h; {upstream.identity.name}; {strategy.name}")
+        if corpus.problems:
+            write_listing(run.folder / "skipped.tsv", corpus.problems)
+            say(f"{len(corpus.problems)} utterances skipped; they are listed in {run.folder / 'skipped.tsv'}")
+        for line in corpus.lines():
+            say(line)
+        say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
     accelerator.wait_for_everyone()
 
     training = Training(

@@ -1,0 +1,187 @@
+"""The corpora of a run, looked at before anything is trained: durations, rates, labels, what both splits have."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.data.corpora import as_cuts, read_split
+from speechft.data.cuts import Entry
+from speechft.data.headers import Headers
+from speechft.data.problems import Problem, counted, refusal, write_listing
+from speechft.errors import SpeechFTError, UsageError
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+LabelCheck = Callable[[Sequence[Any]], Iterable[tuple[str, str]]]
+"""Cuts -> (id, reason) of those whose label the task cannot learn; `Task.check` with its upstream."""
+
+_CHECKS = {"shortest": 0.1, "longest": 60.0, "duplicates": True}
+
+
+@dataclass
+class Corpus:
+    """What a run trains on.
+
+    Attributes:
+        train, dev: what can be used, without what is bad; `dev` None where there is none.
+        problems: what is bad.
+        summary: by split: utterances, hours, durations, rates, speakers.
+    """
+
+    train: CutSet
+    dev: CutSet | None
+    problems: list[Problem]
+    summary: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The summary for people, a line a split, and one on what is bad."""
+        text = [_line(name, part) for name, part in self.summary.items()]
+        return [*text, f"bad: {counted(self.problems)}"] if self.problems else text
+
+
+def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True) -> Corpus:
+    """Read and check the corpora of the `data` group; nothing bad is left in.
+
+    Args:
+        data: `train` and `dev` (see `corpora.read_split`), and `checks`: `shortest` and `longest` (seconds; null for no
+            limit) and `duplicates` (whether an utterance of dev may not be in train too).
+        check_labels: the task's view of the labels.
+        loud: show progress.
+
+    Raises:
+        UsageError: an unknown kind or option.
+        SpeechFTError: corpora are missing (all that is missing is named), or nothing is left.
+    """
+    checks = {**_CHECKS, **(data.get("checks") or {})}
+    if unknown := sorted(checks.keys() - _CHECKS.keys()):
+        raise UsageError(f"unknown check of data: {', '.join(unknown)}", f"known: {', '.join(_CHECKS)}")
+    entries: dict[str, list[Entry]] = {}
+    problems: list[Problem] = []
+    missing: list[SpeechFTError] = []
+    for name in ("train", "dev"):
+        if not data.get(name):
+            continue
+        try:
+            entries[name], found = read_split(data[name], name, loud)
+            problems += found
+        except UsageError:
+            raise
+        except SpeechFTError as error:
+            missing += [error] if str(error) not in map(str, missing) else []
+    if missing:
+        raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
+    for name, part in entries.items():
+        problems += _durations(part, name, checks["shortest"], checks["longest"])
+        if check_labels is not None:
+            cuts = [cut for entry in part for cut in entry.cuts]
+            owner = {cut.id: entry.id for entry in part for cut in entry.cuts}
+            found_labels = {owner[one]: reason for one, reason in check_labels(cuts)}
+            problems += [Problem(name, one, "label", reason) for one, reason in found_labels.items()]
+    if checks["duplicates"] and "train" in entries and "dev" in entries:
+        problems += duplicates(entries["train"], entries["dev"], loud)
+    problems = list({(one.split, one.id): one for one in reversed(problems)}.values())[::-1]  # the first of each
+    bad = {(one.split, one.id) for one in problems}
+    good = {name: [entry for entry in part if (name, entry.id) not in bad] for name, part in entries.items()}
+    if not good.get("train") and problems:
+        raise refusal(problems)
+    summary = {name: _summary(part, data.get("batch_seconds")) for name, part in good.items()}
+    dev = as_cuts(good["dev"]) if good.get("dev") else None
+    if "dev" in entries and dev is None:
+        raise SpeechFTError("the dev set holds no usable utterance", "check data.dev, or set data.dev=null")
+    return Corpus(as_cuts(good.get("train", [])), dev, problems, summary)
+
+
+def accept(corpus: Corpus, listing: Path) -> None:
+    """Stop if anything is bad, after listing all of it.
+
+    Raises:
+        SpeechFTError: something is bad.
+    """
+    if corpus.problems:
+        write_listing(listing, corpus.problems)
+        raise refusal(corpus.problems, listing)
+
+
+def _durations(entries: Sequence[Entry], split: str, shortest: float | None, longest: float | None) -> list[Problem]:
+    found = []
+    for entry in entries:
+        if shortest is not None and entry.seconds < shortest:
+            reason = f"utterance {entry.id} of {split} is {entry.seconds:.3f} s short"
+            found.append(Problem(split, entry.id, "short", reason, f"data.checks.shortest is {shortest} s"))
+        elif longest is not None and entry.seconds > longest:
+            reason = f"utterance {entry.id} of {split} is {entry.seconds:.1f} s long"
+            found.append(Problem(split, entry.id, "long", reason, f"data.checks.longest is {longest} s"))
+    return found
+
+
+def duplicates(train: Sequence[Entry], dev: Sequence[Entry], loud: bool = True) -> list[Problem]:
+    """Utterances of train that are in dev too: by their id, as the same part of the same file, or as a file of the same
+    bytes. Only files of equal size are compared; what was read of them is kept with the headers.
+    """
+    ids = {entry.id for entry in dev}
+    found = {entry.id: f"utterance {entry.id} is in train and in dev" for entry in train if entry.id in ids}
+    headers = Headers(entry.path for entry in (*train, *dev) if entry.path is not None)
+    headers.read(loud=False)  # all of it is known by now
+    contents = _same_size(train, dev, headers, loud)
+    places: dict[Any, list[Entry]] = defaultdict(list)
+    for entry in dev:
+        if entry.path is not None:
+            places[contents.get(entry.path, entry.path)].append(entry)
+    for entry in train:
+        for other in places.get(contents.get(entry.path, entry.path), []) if entry.path is not None else []:
+            if entry.start < other.end and other.start < entry.end:
+                found.setdefault(entry.id, f"utterance {entry.id} of train is the same audio as {other.id} of dev")
+    headers.save()
+    mend = "leave it out of one of them, or set data.checks.duplicates=false"
+    return [Problem("train", name, "duplicate", reason, mend) for name, reason in found.items()]
+
+
+def _same_size(train: Sequence[Entry], dev: Sequence[Entry], headers: Headers, loud: bool) -> Mapping[Path, str]:
+    """The hashes of different files whose sizes occur in both splits."""
+    sizes: list[dict[int, set[Path]]] = []
+    for part in (train, dev):
+        found: dict[int, set[Path]] = defaultdict(set)
+        for path in {entry.path for entry in part if entry.path is not None}:
+            if (size := headers.size(path)) is not None:
+                found[size].add(path)
+        sizes.append(found)
+    wanted: set[Path] = set()
+    for size in sizes[0].keys() & sizes[1].keys():
+        both = sizes[0][size] | sizes[1][size]
+        wanted |= both if len(both) > 1 else set()
+    return headers.contents(sorted(wanted), loud) if wanted else {}
+
+
+def _summary(entries: Sequence[Entry], batch_seconds: float | None) -> dict[str, Any]:
+    """Figures of a split; each speed of an utterance counts."""
+    seconds = sorted(cut.duration for entry in entries for cut in entry.cuts)
+    rates = Counter(entry.info.rate for entry in entries if entry.info is not None)
+    speakers = {cut.supervisions[0].speaker for entry in entries for cut in entry.cuts[:1]} - {None}
+    longer = sum(one > batch_seconds for one in seconds) if batch_seconds else 0
+    return {
+        "utterances": len(seconds), "hours": round(sum(seconds) / 3600, 3),
+        "shortest": round(seconds[0], 3) if seconds else None,
+        "median": round(seconds[len(seconds) // 2], 3) if seconds else None,
+        "longest": round(seconds[-1], 3) if seconds else None,
+        "rates": {str(rate): count for rate, count in rates.most_common()}, "speakers": len(speakers),
+        "longer_than_a_batch": longer,
+    }  # fmt: skip
+
+
+def _line(name: str, part: Mapping[str, Any]) -> str:
+    rates = part["rates"]
+    text = (
+        f"{name}: {part['utterances']} utterances, {part['hours']:.2f} h, {part['shortest']:.2f} to "
+        f"{part['longest']:.2f} s (median {part['median']:.2f})"
+    )
+    khz = [f"{int(rate) / 1000:g} kHz" + (f" ({count})" if len(rates) > 1 else "") for rate, count in rates.items()]
+    text += f", {' and '.join(khz)}" if khz else ""
+    text += f", {part['speakers']} speakers" if part["speakers"] else ""
+    if part["longer_than_a_batch"]:
+        text += f"; {part['longer_than_a_batch']} longer than data.batch_seconds, each a batch of its own"
+    return text

@@ -1,0 +1,54 @@
+"""`speechft train --check`: look at the data as training would, and train nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.config.compose import compose
+from speechft.data.problems import write_listing
+from speechft.files import cache_dir, sha256_json
+
+
+def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> dict[str, Any]:
+    """Read the corpora of a configuration, with the labels as its task and upstream see them.
+
+    Args:
+        config: a composed configuration, or Hydra overrides.
+        out: a folder for the list of what is bad; otherwise it goes to the cache folder.
+
+    Returns:
+        `splits` (figures of each), `bad` (how many of each kind), `listing` (the file, or None), `lines` for people.
+
+    Raises:
+        UsageError: an unknown override or an impossible setting.
+        SpeechFTError: corpora are missing, or nothing in them can be used.
+    """
+    settings = dict(config) if isinstance(config, Mapping) else compose("train", config)
+
+    from speechft.data.check import load_corpus
+    from speechft.tasks.build import build_task
+    from speechft.upstreams.load import load_upstream
+
+    task = build_task(settings["task"])
+    upstream = load_upstream(settings["upstream"])
+    corpus = load_corpus(settings["data"], lambda cuts: task.check(upstream, cuts))
+    listing = None
+    lines = corpus.lines()
+    if corpus.problems:
+        listing = write_listing(listing_path(settings, out), corpus.problems)
+        lines[-1] += f", listed in {listing}"
+    else:
+        lines.append("bad: none")
+    bad = dict(Counter(problem.kind for problem in corpus.problems))
+    return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
+
+
+def listing_path(settings: Mapping[str, Any], out: str | Path | None = None) -> Path:
+    """Where what is bad is listed when nothing is trained: in `out`, or in the cache folder by what was looked at."""
+    if out is not None:
+        return Path(out).expanduser().resolve() / "bad.tsv"
+    key = sha256_json([settings["data"], settings["task"], settings["upstream"]])[:8]
+    return cache_dir() / "checks" / f"{settings['name']}-{key}.tsv"
