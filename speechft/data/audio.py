@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -98,6 +99,17 @@ def load_audio(path: str | Path, start: float = 0.0, seconds: float | None = Non
     if rate != SAMPLE_RATE:
         wave = _resampler(rate)(wave)
     return wave
+
+
+@functools.cache
+def use_soundfile() -> None:
+    """Let lhotse decode by soundfile too, in this process. Its own choice would be to look for the program sph2pipe for
+    SPHERE files, and to try four other decoders on a broken file. `LHOTSE_AUDIO_BACKEND` still wins.
+    """
+    from lhotse.audio.backend import LibsndfileBackend, set_current_audio_backend
+
+    if "LHOTSE_AUDIO_BACKEND" not in os.environ:
+        set_current_audio_backend(LibsndfileBackend())
 
 
 @lru_cache(maxsize=16)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechft.console import say
 from speechft.data.corpora import as_cuts, read_split
 from speechft.data.cuts import Entry
 from speechft.data.headers import Headers
-from speechft.data.problems import Problem, counted, refusal, write_listing
+from speechft.data.problems import Problem, counted, refusal, together, write_listing
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ class Corpus:
         text = [_line(name, part) for name, part in self.summary.items()]
         return [*text, f"bad: {counted(self.problems)}"] if self.problems else text
 
+    def tell(self, folder: Path) -> None:
+        """Say the summary, and list in `FOLDER/skipped.tsv` what was left out."""
+        for line in self.lines():
+            say(line)
+        if self.problems:
+            listing = write_listing(folder / "skipped.tsv", self.problems)
+            say(f"{len(self.problems)} utterances skipped; they are listed in {listing}")
+
 
 def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True) -> Corpus:
     """Read and check the corpora of the `data` group; nothing bad is left in.
@@ -72,9 +81,9 @@ def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None,
         except UsageError:
             raise
         except SpeechFTError as error:
-            missing += [error] if str(error) not in map(str, missing) else []
+            missing.append(error)
     if missing:
-        raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
+        raise together(missing) from missing[0]
     for name, part in entries.items():
         problems += _durations(part, name, checks["shortest"], checks["longest"])
         if check_labels is not None:
@@ -87,24 +96,11 @@ def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None,
     problems = list({(one.split, one.id): one for one in reversed(problems)}.values())[::-1]  # the first of each
     bad = {(one.split, one.id) for one in problems}
     good = {name: [entry for entry in part if (name, entry.id) not in bad] for name, part in entries.items()}
-    if not good.get("train") and problems:
+    if problems and not all(good.values()):
         raise refusal(problems)
     summary = {name: _summary(part, data.get("batch_seconds")) for name, part in good.items()}
-    dev = as_cuts(good["dev"]) if good.get("dev") else None
-    if "dev" in entries and dev is None:
-        raise SpeechFTError("the dev set holds no usable utterance", "check data.dev, or set data.dev=null")
+    dev = as_cuts(good["dev"]) if "dev" in good else None
     return Corpus(as_cuts(good.get("train", [])), dev, problems, summary)
-
-
-def accept(corpus: Corpus, listing: Path) -> None:
-    """Stop if anything is bad, after listing all of it.
-
-    Raises:
-        SpeechFTError: something is bad.
-    """
-    if corpus.problems:
-        write_listing(listing, corpus.problems)
-        raise refusal(corpus.problems, listing)
 
 
 def _durations(entries: Sequence[Entry], split: str, shortest: float | None, longest: float | None) -> list[Problem]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.data.cuts import Entry, entry_of, path_of
 from speechft.data.headers import Headers
 from speechft.data.lexicon import pronounce, read_lexicon
-from speechft.data.problems import Problem, refusal
+from speechft.data.problems import Problem, refusal, together
 from speechft.data.readers.aishell3 import aishell3
 from speechft.data.readers.base import Utterance
 from speechft.data.readers.common_voice import common_voice
@@ -114,7 +114,16 @@ def read_split(sources: Iterable[Mapping[str, Any]], name: str = "train", loud: 
         UsageError: an unknown kind or option.
         SpeechFTError: folders or files of a corpus are missing, or an id is in the split twice.
     """
-    found = [(_Options.of(source), _items(source)) for source in sources]
+    found, missing = [], []
+    for source in sources:
+        try:
+            found.append((_Options.of(source), _items(source)))
+        except UsageError:
+            raise
+        except SpeechFTError as error:
+            missing.append(error)
+    if missing:
+        raise together(missing) from missing[0]
     headers = Headers(path for _, items in found for item in items if (path := path_of(item)) is not None)
     headers.read(loud)
     entries: list[Entry] = []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from speechft.data.audio import use_soundfile
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def read_cut(cut: Any) -> Tensor:
     Raises:
         SpeechFTError: unreadable, or holding values that are not finite.
     """
+    use_soundfile()
     try:
         samples = torch.from_numpy(cut.load_audio()).float().mean(dim=0)
     except Exception as error:  # lhotse wraps every decoder's own exception

@@ -44,6 +44,15 @@ def write_listing(path: Path, problems: Sequence[Problem]) -> Path:
     return write_text(path, "".join(f"{row}\n" for row in rows))
 
 
+def together(errors: Sequence[SpeechFTError]) -> SpeechFTError:
+    """Several errors as one line; the same one counts once."""
+    different = list({error.what: error for error in errors}.values())
+    if len(different) == 1:
+        return different[0]
+    mends = list(dict.fromkeys(error.mend for error in different if error.mend))
+    return SpeechFTError("; ".join(error.what for error in different), "; ".join(mends))
+
+
 def refusal(problems: Sequence[Problem], listing: Path | None = None) -> SpeechFTError:
     """The error that stops what would have used them."""
     first = problems[0]

@@ -46,9 +46,9 @@ class Task(nn.Module, ABC):
         Here: those for which the task's `label(cut)`, if it has one, raises.
         """
         del upstream
-        label = getattr(self, "label", None)
+        label: Any = getattr(self, "label", None)
         found = []
-        for cut in cuts if label is not None else ():
+        for cut in cuts if label else ():
             try:
                 label(cut)
             except SpeechFTError as error:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import compose
-from speechft.data.problems import write_listing
+from speechft.data.problems import refusal, write_listing
 from speechft.files import cache_dir, sha256_json
+
+if TYPE_CHECKING:
+    from speechft.data.check import Corpus
+    from speechft.tasks.base import Task
+    from speechft.upstreams.base import Upstream
 
 
 def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> dict[str, Any]:
@@ -44,6 +49,25 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
         lines.append("bad: none")
     bad = dict(Counter(problem.kind for problem in corpus.problems))
     return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
+
+
+def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, loud: bool = True) -> Corpus:
+    """What `settings` train on. Unless `data.skip_bad` is set, all must be good.
+
+    Args:
+        settings: a composed configuration.
+        task, upstream: judge the labels; neither is prepared yet.
+        loud: show progress.
+
+    Raises:
+        UsageError, SpeechFTError: as `data.check.load_corpus`; or something is bad, all of which is then listed.
+    """
+    from speechft.data.check import load_corpus
+
+    corpus = load_corpus(settings["data"], lambda cuts: task.check(upstream, cuts), loud)
+    if corpus.problems and not settings["data"]["skip_bad"]:
+        raise refusal(corpus.problems, write_listing(listing_path(settings), corpus.problems))
+    return corpus
 
 
 def listing_path(settings: Mapping[str, Any], out: str | Path | None = None) -> Path:

@@ -52,12 +52,10 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from accelerate.utils import DistributedDataParallelKwargs
 
     from speechft.checkpoints.folder import write_folder
-    from speechft.data.check import accept, load_corpus
     from speechft.data.loader import Batches
-    from speechft.data.problems import write_listing
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
-    from speechft.train.check import listing_path
+    from speechft.train.check import read_corpus
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
@@ -80,11 +78,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     torch.manual_seed(seed)  # the head's first weights
     task = build_task(settings["task"])
-    main = accelerator.is_main_process
-    corpus = load_corpus(data, lambda cuts: task.check(upstream, cuts), loud=main)
+    corpus = read_corpus(settings, task, upstream, loud=accelerator.is_main_process)
     train, dev = corpus.train, corpus.dev
-    if not data["skip_bad"]:
-        accept(corpus, listing_path(settings))
     task.prepare(upstream, train, dev, run.folder)
 
     head_lr = settings["task"].get("head_lr")
@@ -97,15 +92,12 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     build_optimizer(upstream, task, trainer, head_lr)  # the loop makes its own; here only mistakes show
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
+    main = accelerator.is_main_process
     if main:
         _open(run, settings, upstream.identity)
         if latest:
             set_latest(run.folder)
-        if corpus.problems:
-            write_listing(run.folder / "skipped.tsv", corpus.problems)
-            say(f"{len(corpus.problems)} utterances skipped; they are listed in {run.folder / 'skipped.tsv'}")
-        for line in corpus.lines():
-            say(line)
+        corpus.tell(run.folder)
         say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
     accelerator.wait_for_everyone()
 

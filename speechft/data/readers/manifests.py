@@ -52,10 +52,12 @@ def lhotse(recordings: str | None = None, supervisions: str | None = None, cuts:
                     "give the recordings and supervisions of one split",
                 )
         found = CutSet.from_manifests(**parts)
-        if supervisions is not None:
+        if supervisions is None:
+            found = found.map(lambda cut: cut.with_id(cut.recording_id))
+        else:
             found = found.filter(lambda cut: len(cut.supervisions) > 0)
     if audio is not None:
-        found = found.with_path_prefix(Path(audio).expanduser())
+        found = found.with_recording_path_prefix(Path(audio).expanduser())
     return [_single(cut, prefix) for whole in found for cut in _utterances(whole)]
 
 
