@@ -18,23 +18,29 @@ def test_without_the_package(monkeypatch):
         load_cuts([{"kind": "huggingface", "name": "x", "split": "train"}])
 
 
+def _data_set(columns, **features):
+    """Rows with undecoded audio; made from Arrow, because `datasets` itself wants torchcodec to take audio in."""
+    datasets = pytest.importorskip("datasets")
+    import pyarrow
+
+    kinds = {"audio": datasets.Audio.pa_type}
+    table = pyarrow.table({name: pyarrow.array(values, kinds.get(name)) for name, values in columns.items()})
+    info = datasets.DatasetInfo(features=datasets.Features(audio=datasets.Audio(), **features))
+    return datasets.Dataset(datasets.table.InMemoryTable(table), info=info)
+
+
 @pytest.fixture
 def saved(tmp_path):
     """`save_to_disk`, audio inside, a class label, a speaker under another name."""
     datasets = pytest.importorskip("datasets")
-    paths = [
-        noise(tmp_path / "wav" / f"{number}.flac", rate=rate) for number, rate in enumerate((16_000, 8000, 44_100))
-    ]
-    features = datasets.Features({
-        "audio": datasets.Audio(decode=False), "sentence": datasets.Value("string"),
-        "speaker_id": datasets.Value("int64"), "emotion": datasets.ClassLabel(names=["ang", "sad"]),
-    })  # fmt: skip
-    rows = {
+    paths = [noise(tmp_path / "wav" / f"{rate}.flac", rate=rate) for rate in (16_000, 8000, 44_100)]
+    columns = {
         "audio": [{"bytes": path.read_bytes(), "path": path.name} for path in paths], "sentence": ["A", "B", "C"],
         "speaker_id": [7, 8, 7], "emotion": [0, 1, 0],
     }  # fmt: skip
-    data = datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)})
-    data.save_to_disk(tmp_path / "saved")
+    text, whole = datasets.Value("string"), datasets.Value("int64")
+    data = _data_set(columns, sentence=text, speaker_id=whole, emotion=datasets.ClassLabel(names=["ang", "sad"]))
+    datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "saved")
     return tmp_path / "saved", paths
 
 
@@ -64,10 +70,10 @@ def test_files_of_its_own_are_read_where_they_are(saved, tmp_path):
     """A parquet file whose audio is paths, loaded by the folder's name."""
     datasets = pytest.importorskip("datasets")
     _, paths = saved
-    features = datasets.Features({"audio": datasets.Audio(decode=False), "text": datasets.Value("string")})
-    rows = {"audio": [{"bytes": None, "path": str(path)} for path in paths], "text": ["A", "B", "C"]}
+    columns = {"audio": [{"bytes": None, "path": str(path)} for path in paths], "text": ["A", "B", "C"]}
     (tmp_path / "parquet").mkdir()
-    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "parquet" / "train.parquet")
+    data = _data_set(columns, text=datasets.Value("string"))
+    data.to_parquet(tmp_path / "parquet" / "train.parquet")
     cuts, _ = load_cuts([{"kind": "huggingface", "name": str(tmp_path / "parquet"), "split": "train"}])
     assert [cut.recording.sources[0].source for cut in cuts] == [str(path) for path in paths]
 

@@ -102,7 +102,9 @@ def _named(value: Any, classes: list[str] | None) -> Any:
 
 def _audio_files(data: Any, name: str, split: str, audio: str) -> list[Path]:
     """Where each row's audio is, after what has no file of its own has been written to the cache."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(name).name if Path(name).is_dir() else name}-{split}").strip("-")
+    safe = re.sub(
+        r"[^A-Za-z0-9._-]+", "-", f"{Path(name).name if Path(name).is_dir() else name}-{split}-{audio}"
+    ).strip("-")
     folder = cache_dir() / "huggingface" / f"{safe}-{data._fingerprint}"
     column = data.select_columns(audio)
     if not folder.is_dir():
