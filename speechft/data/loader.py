@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,13 @@ def read_cut(cut: Any) -> Tensor:
     if not torch.isfinite(samples).all():
         raise SpeechFTError(f"utterance {cut.id} holds samples that are not finite", "replace its audio")
     return samples
+
+
+def _undisturbed(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes; the one that trains decides when it is over."""
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Batches:
@@ -166,11 +174,12 @@ class Batches:
         while self.used >= (length := self._lengths.get(self.epoch) or len(self.plan(self.epoch))):
             self.epoch, self.used = self.epoch + 1, self.used - length
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         # One loader for all epochs: its workers read on into the next one, so that no epoch begins with waiting.
         loader = DataLoader(
             _Reader(self._digests), sampler=self._own(), batch_size=None, num_workers=self.workers,  # type: ignore[arg-type]
             prefetch_factor=4 if self.workers else None, pin_memory=self._pin, generator=torch.Generator(),
+            worker_init_fn=_undisturbed,
         )  # fmt: skip
         for batch in loader:
             if isinstance(batch, SpeechFTError):

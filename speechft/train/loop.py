@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +101,12 @@ class Training:
             if first:
                 say(f"resuming {self.run.folder} at step {start} of {total}")
         log = MetricsFile(self.run.metrics, start, self.trackers) if first else None
-        stream, stop = iter(self.batches), StopSignal()
+        stream = iter(self.batches)
         model: nn.Module = learner
         phase, done, metrics = "", start, dict[str, float]()
 
-        with progress("training", total, start) if first else nullcontext(_quietly) as advance, stop:
+        shown = progress("training", total, start) if first else nullcontext(_quietly)
+        with shown as advance, StopSignal() as stop, closing(stream):
             for step in range(start, total):
                 if selection.exhausted:
                     break

@@ -38,12 +38,15 @@ def build_optimizer(upstream: Upstream, task: Task, options: Mapping[str, Any], 
         chosen = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in whole["params"] if id(parameter) not in chosen]
         groups = [head, {**whole, "params": rest}, {**whole, "params": matrices, "orthogonal": True}]
+    # On a GPU all parameters in one kernel. Muon changes its groups as it goes, so it keeps to the usual way.
+    fused = {"fused": True} if name != "muon" and next(upstream.parameters()).is_cuda else {}
     # Adam makes a parameter's state at its first gradient, so the upstream's starts at the unfreeze.
     return classes[name](
         groups,
         betas=tuple(options["betas"]),
         eps=float(options["eps"]),
         weight_decay=float(options["weight_decay"]),
+        **fused,
     )
 
 
