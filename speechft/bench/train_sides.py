@@ -54,8 +54,8 @@ class Ours:
         device = "cpu" if setting["device"] == "cpu" else "auto"
         self.words = [
             f"upstream.source={data['model']}", "upstream.name=bench", "task=pr", f"task.lexicon={data['lexicon']}",
-            "data=librispeech", f"data.root={data['librispeech']}", f"data.batch_size={setting['batch']}", "data.dev=[]",
-            "data.buckets=4", f"data.workers={setting['workers']}", "strategy.freeze_fraction=0",
+            "data=librispeech", f"data.root={data['librispeech']}", f"data.batch_size={setting['batch']}",
+            "data.dev=[]", "data.buckets=4", f"data.workers={setting['workers']}", "strategy.freeze_fraction=0",
             f"trainer.steps={setting['steps'] + 2}", f"trainer.lr={_LR}", "trainer.warmup=0",
             f"trainer.precision='{setting['precision']}'", f"trainer.device={device}", "trainer.log_every=1000",
             "trainer.checkpoint_every=1000000", f"trainer.threads={setting['threads'] or 'null'}",
@@ -268,7 +268,8 @@ class HuggingFace:
         arguments = TrainingArguments(
             output_dir=str(self.folder), max_steps=setting["steps"] + 2,
             per_device_train_batch_size=setting["batch"], learning_rate=_LR, max_grad_norm=1.0, weight_decay=0.0,
-            remove_unused_columns=False, save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, seed=setting["seed"],
+            remove_unused_columns=False, save_strategy="no", logging_strategy="no", report_to=[],
+            disable_tqdm=True, seed=setting["seed"],
             use_cpu=setting["device"] == "cpu", bf16=setting["precision"] == "bf16",
             fp16=setting["precision"] == "fp16", dataloader_num_workers=setting["workers"],
         )  # fmt: skip

@@ -137,11 +137,7 @@ class Batches:
         self.epoch, self.used = int(state["epoch"]), int(state["used"])
 
     def plan(self, epoch: int) -> list[CutSet]:
-        """The batches of an epoch, for all processes, in order.
-
-        Raises:
-            SpeechFTError: there is none.
-        """
+        """The batches of an epoch, for all processes, in order."""
         from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 
         common: dict[str, Any] = {
@@ -153,17 +149,20 @@ class Batches:
         else:
             sampler = SimpleCutSampler(self._cuts, **common)
         sampler.set_epoch(epoch)
-        batches = list(sampler)
-        if not batches:
+        return list(sampler)
+
+    def _planned(self, epoch: int) -> list[CutSet]:
+        plan = self.plan(epoch)
+        if not plan:
             raise SpeechFTError("the corpus gives no batch", "it is smaller than one batch; lower data.batch_size")
-        self._lengths[epoch] = len(batches)
-        return batches
+        self._lengths[epoch] = len(plan)
+        return plan
 
     def _own(self) -> Iterator[CutSet]:
         """This process's batches from the present place on, without end."""
         epoch, place = self.epoch, self.used + self._rank
         while True:
-            plan = self.plan(epoch)
+            plan = self._planned(epoch)
             yield from plan[place :: self._world]
             while place < len(plan):
                 place += self._world
@@ -171,7 +170,7 @@ class Batches:
 
     def _advance(self) -> None:
         self.used += self._world
-        while self.used >= (length := self._lengths.get(self.epoch) or len(self.plan(self.epoch))):
+        while self.used >= (length := self._lengths.get(self.epoch) or len(self._planned(self.epoch))):
             self.epoch, self.used = self.epoch + 1, self.used - length
 
     def __iter__(self) -> Generator[Batch, None, None]:
