@@ -74,7 +74,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     upstream = load_upstream(settings["upstream"])
     if not upstream.trainable:
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
-    strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
+    strategy.check(upstream, int(trainer["steps"]))  # an impossible choice shows before the data is read
 
     train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
     dev, bad_dev = load_cuts(data["dev"], bool(data["skip_bad"])) if data.get("dev") else (None, [])
@@ -119,8 +119,9 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         config_hash=sha256_json(settings),
     )  # fmt: skip
     training.go()
+    strategy.end(upstream)
     if main:
-        card = _card(run, settings, upstream.identity.as_dict())
+        card = _card(run, settings, upstream.identity.as_dict(), strategy.last_step(int(trainer["steps"])))
         write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
         say(f"fine-tuned upstream: {run.finetuned}")
     accelerator.wait_for_everyone()
@@ -192,7 +193,9 @@ def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any], last: int) -> str:
+    total = int(settings["trainer"]["steps"])
+    steps = f"{total}" if last == total else f"the first {last} of {total}"
     return f"""---
 library_name: transformers
 tags: [speech, speechft]
@@ -200,7 +203,7 @@ tags: [speech, speechft]
 # {run.folder.name}
 
 Fine-tuned from `{identity["source"]}` (weights sha256 `{identity["sha256"]}`) with the strategy
-`{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {settings["trainer"]["steps"]} steps, peak
+`{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {steps} steps, peak
 learning rate {settings["trainer"]["lr"]}, seed {settings["seed"]}. The task's head is not part of it.
 
 This is θ' of Speech-FT (arXiv 2502.12672); stage 2 (`speechft merge`) interpolates it with its parent.

@@ -19,6 +19,7 @@ from speechft.data.loader import Batch, Batches, in_order
 from speechft.errors import SpeechFTError
 from speechft.runs import Run
 from speechft.strategies.base import Strategy
+from speechft.strategies.penalty import Penalty, penalised
 from speechft.tasks.base import Task
 from speechft.train import state as checkpoint_files
 from speechft.train.metrics import MetricsFile
@@ -37,9 +38,11 @@ class Learner(nn.Module):
     def __init__(self, upstream: Upstream, task: Task) -> None:
         super().__init__()
         self.upstream, self.task = upstream, task
+        self.penalties: list[Penalty] = []
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        return self.task.step(self.upstream, batch)
+        loss, figures = self.task.step(self.upstream, batch)
+        return penalised(loss, figures, self.penalties, batch)
 
 
 @dataclass
@@ -72,15 +75,19 @@ class Training:
         """
         options, accelerator = self.options, self.accelerator
         total = int(options["steps"])
+        last = self.strategy.last_step(total)
         schedule = Schedule(total, float(options["warmup"]), float(options["hold"]))
         learner = Learner(self.upstream, self.task).to(accelerator.device)
         learner.train()
-        optimizer = build_optimizer(self.upstream, self.task, options, self.head_lr)
+        learner.penalties = self.strategy.begin(self.upstream, total, self.seed)
+        optimizer = build_optimizer(
+            self.upstream, self.task, options, self.head_lr, self.strategy.rate_factors(self.upstream)
+        )
         peaks = [group["lr"] for group in optimizer.param_groups]
         optimizer_handle = accelerator.prepare_optimizer(optimizer)
 
         start, seconds = 0, 0.0
-        frozen_hashes = self._frozen_hashes()  # before a checkpoint is loaded: what the pre-trained model came with
+        frozen_hash = self._frozen_hash()  # before a checkpoint is loaded: what the pre-trained model came with
         checkpoint = checkpoint_files.newest(self.run.checkpoints)
         if checkpoint is not None:
             saved = checkpoint_files.load(checkpoint, learner, optimizer)
@@ -88,14 +95,14 @@ class Training:
             self.batches.restore(saved["data"])
             if saved["scaler"] and accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(saved["scaler"])
-            say(f"resuming {self.run.folder} at step {start} of {total}")
+            say(f"resuming {self.run.folder} at step {start} of {last}")
         log = MetricsFile(self.run.metrics, start) if accelerator.is_main_process else None
         stream, stop = iter(self.batches), _StopSignal()
         model: nn.Module = learner
         phase, skipped, metrics = "", 0, {}
 
-        with progress("training", total, start) as advance, stop:
-            for step in range(start, total):
+        with progress("training", last, start) as advance, stop:
+            for step in range(start, last):
                 # Phase and rate follow from the step alone, so a resumed run is where it was.
                 if self.strategy.phase(step, total) != phase:
                     phase = self.strategy.phase(step, total)
@@ -120,7 +127,7 @@ class Training:
                 optimizer_handle.zero_grad(set_to_none=True)
                 done = step + 1
 
-                if log and (done % int(options["log_every"]) == 0 or done == total):
+                if log and (done % int(options["log_every"]) == 0 or done == last):
                     rate = optimizer.param_groups[-1]["lr"]
                     log.write(
                         step=done,
@@ -132,30 +139,26 @@ class Training:
                         seconds_of_audio=round(seconds, 2),
                     )
                 advance(done, f"{phase} loss {loss:.3f}")
-                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == total):
+                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == last):
                     metrics = self._evaluate(learner)
                     if log:
                         log.write(step=done, phase=phase, **{f"dev_{key}": value for key, value in metrics.items()})
                         say(f"step {done}: " + ", ".join(f"dev {key} {value:.2f}" for key, value in metrics.items()))
-                if done % int(options["checkpoint_every"]) == 0 or done == total or stop.asked:
+                if done % int(options["checkpoint_every"]) == 0 or done == last or stop.asked:
                     self._save(done, learner, optimizer, seconds)
-                if stop.asked and done < total:
+                if stop.asked and done < last:
                     raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
 
-        if self._frozen_hashes() != frozen_hashes:
+        if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(
                 "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
             )
         if log:
-            log.write(step=total, phase=self.strategy.phase(total - 1, total), event="end", **self._hashes())
+            log.write(step=last, phase=self.strategy.phase(last - 1, total), event="end", **self._hashes())
         return metrics
 
     def _enter_phase(self, learner: Learner, step: int, total: int) -> nn.Module:
-        parts = learner.upstream.parts()
-        trainable = self.strategy.trainable_parts(parts, step, total)
-        for part, parameters in parts.items():
-            for parameter in parameters:
-                parameter.requires_grad_(part in trainable)
+        self.strategy.enter(learner.upstream, learner.task, step, total)
         # Wrapped anew, because data-parallel training decides at wrapping which parameters have gradients.
         return self.accelerator.prepare_model(learner)
 
@@ -216,16 +219,16 @@ class Training:
 
     def _hashes(self) -> dict[str, str]:
         parts = self.upstream.parts()
-        hashes = {"upstream_sha256": weights_sha256(dict(self.upstream.named_parameters()))}
+        hashes = {
+            "upstream_sha256": weights_sha256(dict(self.upstream.named_parameters())),
+            "head_sha256": weights_sha256(dict(self.task.named_parameters())),
+        }
         if "cnn" in parts:
             hashes["cnn_sha256"] = _hash(parts["cnn"])
         return hashes
 
-    def _frozen_hashes(self) -> dict[str, str]:
-        total = int(self.options["steps"])
-        parts = self.upstream.parts()
-        trained = self.strategy.trainable_parts(parts, total - 1, total)
-        return {part: _hash(parameters) for part, parameters in parts.items() if part not in trained}
+    def _frozen_hash(self) -> str:
+        return weights_sha256(self.strategy.frozen(self.upstream, int(self.options["steps"])))
 
 
 def _hash(parameters: list[nn.Parameter]) -> str:
