@@ -72,7 +72,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     upstream = load_upstream(settings["upstream"])
     if not upstream.trainable:
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
-    strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
+    strategy.check(upstream, int(trainer["steps"]))  # an impossible choice shows before the data is read
 
     with accelerator.main_process_first():  # what it makes and keeps in the cache, the others find there
         train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
@@ -123,6 +123,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         kept=kept,
     )  # fmt: skip
     outcome = training.go()
+    strategy.end(upstream)
     if first:
         card = _card(run, settings, upstream.identity.as_dict(), outcome.chosen)
         write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
@@ -173,7 +174,9 @@ def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]
     return upstream.keep_cnn(trainer["keep_cnn"], float(trainer["keep_cnn_gb"]))
 
 
-def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any], steps: int) -> str:
+def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any], last: int) -> str:
+    total = int(settings["trainer"]["steps"])
+    steps = f"{total}" if last == total else f"the first {last} of {total}"
     return f"""---
 library_name: transformers
 tags: [speech, speechft]

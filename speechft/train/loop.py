@@ -75,19 +75,23 @@ class Training:
         """
         options, accelerator, first = self.options, self.accelerator, self.accelerator.is_main_process
         total = int(options["steps"])
+        last = self.strategy.last_step(total)
         schedule = Schedule(total, float(options["warmup"]), float(options["hold"]))
         learner = Learner(self.upstream, self.task, self.kept).to(accelerator.device)
         learner.train()
+        learner.penalties = self.strategy.begin(self.upstream, total, self.seed)
         if options["gradient_checkpointing"]:
             memory.recompute_layers(self.upstream)
-        optimizer = build_optimizer(self.upstream, self.task, options, self.head_lr)
+        optimizer = build_optimizer(
+            self.upstream, self.task, options, self.head_lr, self.strategy.rate_factors(self.upstream)
+        )
         peaks = [group["lr"] for group in optimizer.param_groups]
         optimizer_handle = accelerator.prepare_optimizer(optimizer)
         average = Average(learner, float(options["ema"])) if options["ema"] else None
         selection = Selection(self.task.metric, self.task.higher_is_better, options["patience"])
 
         start, seconds, skipped = 0, 0.0, 0
-        frozen_hashes = self._frozen_hashes()  # before a checkpoint is loaded: what the pre-trained model came with
+        frozen_hash = self._frozen_hash()  # before a checkpoint is loaded: what the pre-trained model came with
         checkpoint = checkpoint_files.newest(self.run.checkpoints, clear=first)
         if checkpoint is not None:
             saved = checkpoint_files.load(checkpoint, learner, average, optimizer)
@@ -99,15 +103,15 @@ class Training:
             if saved["scaler"] and accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(saved["scaler"])
             if first:
-                say(f"resuming {self.run.folder} at step {start} of {total}")
+                say(f"resuming {self.run.folder} at step {start} of {last}")
         log = MetricsFile(self.run.metrics, start, self.trackers) if first else None
         stream = iter(self.batches)
         model: nn.Module = learner
         phase, done, metrics = "", start, dict[str, float]()
 
-        shown = progress("training", total, start) if first else nullcontext(_quietly)
+        shown = progress("training", last, start) if first else nullcontext(_quietly)
         with shown as advance, StopSignal() as stop, closing(stream):
-            for step in range(start, total):
+            for step in range(start, last):
                 if selection.exhausted:
                     break
                 # Phase and rate follow from the step alone, so a resumed run is where it was.
@@ -137,7 +141,7 @@ class Training:
                         accelerator.scaler.update()
                 optimizer_handle.zero_grad(set_to_none=True)
 
-                if done % int(options["log_every"]) == 0 or done == total:
+                if done % int(options["log_every"]) == 0 or done == last:
                     figures = means(devices.gathered([figures]))
                     if log:
                         log.write(
@@ -151,36 +155,32 @@ class Training:
                         )
                 advance(done, f"{phase} loss {loss:.3f}")
                 better = False
-                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == total):
+                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == last):
                     with average.applied() if average is not None else nullcontext():
                         metrics = evaluate(accelerator, learner, self.dev, self.batches.workers, self.seed)
                     better = selection.consider(done, phase, metrics) and bool(options["keep_best"])
                     if log:
                         log.write(step=done, phase=phase, **{f"dev_{key}": value for key, value in metrics.items()})
                         say(f"step {done}: " + ", ".join(f"dev {key} {value:.2f}" for key, value in metrics.items()))
-                ends = done == total or selection.exhausted
+                ends = done == last or selection.exhausted
                 if first and (done % int(options["checkpoint_every"]) == 0 or better or ends or asked):
                     self._save(done, learner, average, optimizer, selection, seconds, skipped)
                 if asked and not ends:
                     raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
 
-        if self._frozen_hashes() != frozen_hashes:
+        if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(
                 "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
             )
         chosen = self._choose(done, learner, average, selection)
         if log:
-            ended = {"finetuned_step": chosen, "best_step": selection.step, "early": done < total}
+            ended = {"finetuned_step": chosen, "best_step": selection.step, "early": done < last}
             log.write(step=done, phase=self.strategy.phase(done - 1, total), event="end", **ended, **self._hashes())
             log.close()
         return Outcome(done, chosen, metrics)
 
     def _enter_phase(self, learner: Learner, step: int, total: int) -> nn.Module:
-        parts = learner.upstream.parts()
-        trainable = self.strategy.trainable_parts(parts, step, total)
-        for part, parameters in parts.items():
-            for parameter in parameters:
-                parameter.requires_grad_(part in trainable)
+        self.strategy.enter(learner.upstream, learner.task, step, total)
         return devices.sharing(self.accelerator, learner)
 
     def _accumulate(
@@ -260,16 +260,16 @@ class Training:
 
     def _hashes(self) -> dict[str, str]:
         parts = self.upstream.parts()
-        hashes = {"upstream_sha256": weights_sha256(dict(self.upstream.named_parameters()))}
+        hashes = {
+            "upstream_sha256": weights_sha256(dict(self.upstream.named_parameters())),
+            "head_sha256": weights_sha256(dict(self.task.named_parameters())),
+        }
         if "cnn" in parts:
             hashes["cnn_sha256"] = _hash(parts["cnn"])
         return hashes
 
-    def _frozen_hashes(self) -> dict[str, str]:
-        total = int(self.options["steps"])
-        parts = self.upstream.parts()
-        trained = self.strategy.trainable_parts(parts, total - 1, total)
-        return {part: _hash(parameters) for part, parameters in parts.items() if part not in trained}
+    def _frozen_hash(self) -> str:
+        return weights_sha256(self.strategy.frozen(self.upstream, int(self.options["steps"])))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,9 @@ class KeptCnn:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._left -= sum(path.stat().st_size for path in self._folder.glob("*/*.safetensors"))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeptCnn:
+        return self  # a copy of the upstream has the same CNN
 
     def expect(self, waves: Sequence[Tensor], digests: Sequence[str] | None) -> None:
         """Announce waveforms that may come next, these very tensors; they replace those announced before."""

@@ -116,7 +116,7 @@ def test_the_best_is_kept_and_chosen_and_patience_stops_the_run(words, tmp_path,
     assert all(torch.equal(final[name], best[f"upstream.model.{name}"]) for name in final)
     end = read_metrics(run.metrics)[-1]
     assert (end["step"], end["event"], end["finetuned_step"], end["best_step"], end["early"]) == (7, "end", 4, 4, True)
-    assert "4 steps" in (run.finetuned / "README.md").read_text()
+    assert "the first 4 of 8 steps" in (run.finetuned / "README.md").read_text()
     # Killed after its last checkpoint, it does not train on, and ends in the same weights.
     shutil.rmtree(run.finetuned)
     _scripted(monkeypatch, [])
