@@ -134,10 +134,10 @@ def measure(setting: Setting) -> dict[str, Any]:
         data = {**make(folder, sizes, setting.seed), "model": str(folder / "hf")}
         sides: list[Side] = []
         try:
-            for side in SIDES:
-                sides.append(Side(side, setting, data, folder))
+            for one in SIDES:
+                sides.append(Side(one, setting, data, folder))
                 sides[-1].ask("round")  # warms up: libraries, caches, the kept CNN
-                say(f"{side} is ready")
+                say(f"{one} is ready")
             load_before = os.getloadavg()[0]
             rounds: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
             for repetition in range(setting.repetitions):
@@ -195,7 +195,7 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.get_device_name(device)
+        return str(torch.cuda.get_device_name(device))
     return f"{os.cpu_count()} CPUs"
 
 
