@@ -16,9 +16,11 @@ from speechft.tasks.classification import Classification
 from speechft.tasks.ctc import CtcTask
 from speechft.tasks.masked_prediction import MaskedPrediction
 from speechft.tasks.slots import SlotFilling
+from speechft.tasks.spin import Spin
 
 KINDS: dict[str, Callable[..., Task]] = {
     "ctc": CtcTask, "classification": Classification, "slots": SlotFilling, "masked_prediction": MaskedPrediction,
+    "spin": Spin,
 }  # fmt: skip
 
 
