@@ -60,6 +60,21 @@ class Task(nn.Module, ABC):
             SpeechFTError: labels are missing or impossible.
         """
 
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+        """Cuts whose labels are missing or cannot be learnt: their ids, and why. Nothing is prepared yet.
+
+        Here: those for which the task's `label(cut)`, if it has one, raises.
+        """
+        del upstream
+        label = getattr(self, "label", None)
+        found = []
+        for cut in cuts if label is not None else ():
+            try:
+                label(cut)
+            except SpeechFTError as error:
+                found.append((cut.id, error.what))
+        return found
+
     @abstractmethod
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training batch: the scalar loss to descend, and figures worth logging."""

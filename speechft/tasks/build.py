@@ -14,13 +14,14 @@ from speechft.errors import UsageError
 from speechft.tasks.base import Task
 from speechft.tasks.classification import Classification
 from speechft.tasks.ctc import CtcTask
+from speechft.tasks.joint import Joint
 from speechft.tasks.masked_prediction import MaskedPrediction
 from speechft.tasks.slots import SlotFilling
 from speechft.tasks.spin import Spin
 
 KINDS: dict[str, Callable[..., Task]] = {
     "ctc": CtcTask, "classification": Classification, "slots": SlotFilling, "masked_prediction": MaskedPrediction,
-    "spin": Spin,
+    "spin": Spin, "joint": Joint,
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech.
 
-The heads are new ones and thrown away, as every task's, so nothing but the mask embedding is asked of an upstream: WavLM
-and wav2vec 2.0, whose checkpoints have it, are trained in the same way as HuBERT (wav2vec 2.0 by another objective than
-its own, which is contrastive).
+The heads are new ones and thrown away, as every task's, so nothing but the mask embedding is asked of an upstream:
+WavLM and wav2vec 2.0, whose checkpoints have it, are trained in the same way as HuBERT (wav2vec 2.0 by another
+objective than its own, which is contrastive).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MaskedPrediction(Task):
             raise UsageError("masked prediction hears whole utterances", "leave upstream.chunk_seconds out")
         if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
             raise SpeechFTError(
-                f"{upstream.identity.name} has no mask embedding, which masked prediction puts in place of what it hides",
+                f"{upstream.identity.name} has no mask embedding, so nothing can be masked",
                 "choose HuBERT, WavLM, wav2vec 2.0 or UniSpeech-SAT, from a checkpoint that has masked_spec_embed",
             )
         for layer in self._layers:

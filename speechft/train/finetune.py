@@ -53,7 +53,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     from speechft.checkpoints.folder import write_folder
     from speechft.data.corpora import load_cuts
-    from speechft.data.loader import Batches
+    from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
     from speechft.train.loop import Training
@@ -61,7 +61,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.train.schedule import Schedule
     from speechft.upstreams.load import load_upstream
 
-    trainer, data = settings["trainer"], settings["data"]
+    trainer, data = settings["trainer"], data_section(settings)
     seed = int(settings["seed"])
     if trainer.get("threads"):
         torch.set_num_threads(int(trainer["threads"]))
@@ -84,7 +84,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     head_lr = settings["task"].get("head_lr")
     head_lr = None if head_lr is None else float(head_lr)
-    batches = Batches(
+    batches = stream(settings["task"])(
         train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
         accelerator.process_index, accelerator.num_processes, int(data["workers"]),
     )  # fmt: skip

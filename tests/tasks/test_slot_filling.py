@@ -39,7 +39,7 @@ def test_labels_that_cannot_work_are_refused_in_a_line(table, tmp_path):
     upstream, cuts = load_upstream("hubert_nano"), cuts_of(table, "train")
     cut = next(iter(cuts))
     cut.supervisions[0].custom["slots"] = "O"
-    with pytest.raises(SpeechFTError, match=r"utterance u0 has 2 words with 1 slots: .*; give each word its slot, or O"):
+    with pytest.raises(SpeechFTError, match=r"u0 has 2 words with 1 slots: .*; give each word its slot, or O"):
         _task().prepare(upstream, cuts, None, tmp_path)
     del cut.supervisions[0].custom["slots"]
     with pytest.raises(SpeechFTError, match="utterance u0 has no slots; choose a corpus with that label"):

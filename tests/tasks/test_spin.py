@@ -100,7 +100,7 @@ def test_it_learns_what_both_voices_share(table, tmp_path):
     waves = [read_cut(cut) for cut in dev]
 
     def nearness(upstream):
-        """Cosine of a frame's code-word similarities in both voices, less that of frames that do not belong together."""
+        """Cosine of a frame's code-word similarities in both voices, less that of frames that do not belong."""
         torch.manual_seed(1)
         with torch.no_grad():
             first, second = task.eval()._cosines(upstream.eval(), waves)
