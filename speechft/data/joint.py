@@ -39,6 +39,7 @@ class Part:
         share: of the batches; what counts is the ratio to the others' shares.
         data: its own data section, or parts of one (`batch_size`, `batch_seconds`, `buckets`); what it lacks is the
             run's. With `use`, a choice of `configs/data/` with the other keys changed in it.
+        trainer: what it changes of the run's trainer, where it is trained alone.
     """
 
     name: str
@@ -46,21 +47,26 @@ class Part:
     weight: float = 1.0
     share: float = 1.0
     data: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
 
 
-def read_parts(tasks: Any) -> dict[str, Part]:
+def read_parts(tasks: Any, own_keys: Sequence[str] = ("weight", "share")) -> dict[str, Part]:
     """The section `tasks`: `{pr: {weight: 1, share: 2, lexicon: ...}, sid: {data: {use: voxceleb1, root: ...}}}`.
 
+    Args:
+        tasks: the section.
+        own_keys: which of `weight`, `share` and `trainer` an entry may have.
+
     Raises:
-        UsageError: none, an unknown task, an impossible weight or share.
+        UsageError: none, an unknown task or key, an impossible weight or share.
     """
     if not isinstance(tasks, Mapping) or not tasks:
         raise UsageError("task.tasks names no task", "give for example task.tasks='{pr: {}, sid: {share: 2}}'")
     parts = {}
     for name, options in tasks.items():
         own = dict(options or {})
-        weight, share, data = own.pop("weight", 1.0), own.pop("share", 1.0), own.pop("data", None)
-        for key, value in (("weight", weight), ("share", share)):
+        data, others = own.pop("data", None), {key: own.pop(key) for key in own_keys if key in own}
+        for key, value in ((key, others[key]) for key in ("weight", "share") if key in others):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise UsageError(f"task.tasks.{name}.{key} is {value!r}", "give a positive number")
         if data is not None and not isinstance(data, Mapping):
@@ -70,9 +76,9 @@ def read_parts(tasks: Any) -> dict[str, Part]:
         if unknown:
             raise UsageError(
                 f"task.tasks.{name} has unknown keys: {', '.join(unknown)}",
-                f"known: {', '.join(sorted((base.keys() - {'kind'}) | {'task', 'weight', 'share', 'data'}))}",
+                f"known: {', '.join(sorted((base.keys() - {'kind'}) | {'task', 'data', *own_keys}))}",
             )
-        parts[str(name)] = Part(str(name), {**base, **own}, float(weight), float(share), _data(str(name), data or {}))
+        parts[str(name)] = Part(str(name), {**base, **own}, data=_data(str(name), data or {}), **others)
     return parts
 
 
@@ -167,8 +173,8 @@ class JointBatches(Batches):
                 raise SpeechFTError(f"there is no training data for {name}", f"give task.tasks.{name}.data, or data")
             own_buckets = int(part.data.get("buckets", buckets))
             sizes = (part.data.get("batch_seconds"), part.data.get("batch_size"))
-            sizes = sizes if any(sizes) else (seconds, size)
-            self._parts[name] = Batches(own, *sizes, own_buckets, seed, *arguments, **options)
+            by_seconds, by_count = sizes if any(sizes) else (seconds, size)
+            self._parts[name] = Batches(own, by_seconds, by_count, own_buckets, seed, *arguments, **options)
         self._places = {name: [0] for name in parts}  # where each epoch of a part begins in its stream
 
     def plan(self, epoch: int) -> list[CutSet]:

@@ -67,8 +67,10 @@ class Task(nn.Module, ABC):
         """
         del upstream
         label = getattr(self, "label", None)
-        found = []
-        for cut in cuts if label is not None else ():
+        found: list[tuple[str, str]] = []
+        if label is None:
+            return found
+        for cut in cuts:
             try:
                 label(cut)
             except SpeechFTError as error:

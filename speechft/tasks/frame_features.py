@@ -39,10 +39,10 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
     """
     kind = options.get("features")
     common = ("features", "context", "statistics")
-    own = _OPTIONS.get(str(kind), tuple(options))
-    unknown = sorted(options.keys() - {*common, *own})
+    needed = _OPTIONS.get(str(kind), tuple(options))
+    unknown = sorted(options.keys() - {*common, *needed})
     if unknown:
-        known = ", ".join((*common, *own, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
+        known = ", ".join((*common, *needed, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":

@@ -83,7 +83,7 @@ class Joint(Task):
 
     def summary(self, scores: Sequence[tuple[str, Any]]) -> dict[str, float]:
         """Every task's metrics, as `TASK_METRIC`."""
-        found = {}
+        found: dict[str, float] = {}
         for name in self.tasks:
             own = [score for task, score in scores if task == name]
             if own:

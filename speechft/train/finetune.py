@@ -11,6 +11,7 @@ from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.runs import Run, choose_folder, set_latest
+from speechft.train.sequence import going_on, origin, started_with, train_in_turn
 from speechft.versions import versions
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         UsageError: an unknown override or an impossible setting.
         SpeechFTError: bad data, an interruption, a loss that stays non-finite.
     """
-    settings = dict(config) if isinstance(config, Mapping) else compose("train", config)
+    settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
     name = str(settings["name"])
     run = Run(choose_folder(str(out) if out else None, name))
     if run.finished:
@@ -43,6 +44,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         return run
     if run.config.is_file():
         _check_unchanged(run, settings)
+    if settings["task"].get("kind") == "sequential":
+        return train_in_turn(settings, run, latest)
 
     _check_trainer(settings["trainer"])
 
@@ -136,14 +139,14 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
         "versions": versions(),
     }
     if run.pretrained.is_file():
-        before = read_json(run.pretrained)["sha256"]
+        before = started_with(read_json(run.pretrained))
         if before != identity.sha256:
             raise SpeechFTError(
                 f"{identity.source} has changed since {run.folder} was started (its weights hash differs)",
                 "bring the old weights back, or choose another --out",
             )
     else:
-        write_json(run.pretrained, record)
+        write_json(run.pretrained, origin(settings, record))
     write_config(run.config, settings)
 
 

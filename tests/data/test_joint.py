@@ -80,7 +80,7 @@ def test_mistakes_are_explained(librispeech):
         with pytest.raises(UsageError, match=message):
             data_section(_settings(librispeech, tasks))
     cuts, _ = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean", "task": "pr"}])
-    with pytest.raises(SpeechFTError, match="no training data for sid; give task.tasks.sid.data, or data"):
+    with pytest.raises(SpeechFTError, match=r"no training data for sid; give task.tasks.sid.data, or data"):
         JointBatches(cuts, read_parts({"pr": {}, "sid": {}}), None, 4, 2, 0)
     plain, _ = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}])
     with pytest.raises(SpeechFTError, match="belongs to none of the tasks"):
