@@ -39,8 +39,9 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
 
     Args:
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`; any kind also takes `limit`,
-            `speaker_fraction`, `min_seconds`, `max_seconds`, and `speeds`: every utterance once at each of these
-            speeds, pitch included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
+            `speaker_fraction`, `min_seconds`, `max_seconds`, `task` (whose it is, in joint training), and `speeds`:
+            every utterance once at each of these speeds, pitch included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation,
+            Ko et al., Interspeech 2015).
         skip_bad: leave out unreadable audio and empty transcripts instead of stopping at the first.
 
     Returns:
@@ -58,7 +59,7 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
         kind = options.pop("kind", None)
         limit, fraction = options.pop("limit", None), options.pop("speaker_fraction", None)
         shortest, longest = options.pop("min_seconds", 0.0), options.pop("max_seconds", None)
-        speeds = _speeds(options.pop("speeds", None))
+        speeds, task = _speeds(options.pop("speeds", None)), options.pop("task", None)
         if kind not in KINDS:
             raise UsageError(f"unknown corpus kind {kind!r}", f"known: {', '.join(sorted(KINDS))}")
         try:
@@ -68,7 +69,10 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
         if fraction is not None:
             low, high = fraction
             utterances = [u for u in utterances if low <= speaker_position(u.speaker or u.id) < high]
-        for utterance in utterances[:limit]:
+        utterances = utterances[:limit]
+        if task is not None:  # the same utterance may serve several tasks, so their ids must differ
+            utterances = [replace(u, id=f"{task}:{u.id}", labels={**u.labels, "task": task}) for u in utterances]
+        for utterance in utterances:
             try:
                 cut = _cut(utterance)
             except SpeechFTError as error:

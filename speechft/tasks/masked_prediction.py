@@ -1,8 +1,13 @@
-"""HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech."""
+"""HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech.
+
+The heads are new ones and thrown away, as every task's, so nothing but the mask embedding is asked of an upstream:
+WavLM and wav2vec 2.0, whose checkpoints have it, are trained in the same way as HuBERT (wav2vec 2.0 by another
+objective than its own, which is contrastive).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +72,8 @@ class MaskedPrediction(Task):
             raise UsageError("masked prediction hears whole utterances", "leave upstream.chunk_seconds out")
         if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
             raise SpeechFTError(
-                "this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint"
+                f"{upstream.identity.name} has no mask embedding, so nothing can be masked",
+                "choose HuBERT, WavLM, wav2vec 2.0 or UniSpeech-SAT, from a checkpoint that has masked_spec_embed",
             )
         for layer in self._layers:
             if not -1 <= layer < upstream.num_layers:
@@ -78,7 +84,7 @@ class MaskedPrediction(Task):
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
-        self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre)
+        self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre, own=upstream)
         # One head for each code book: its parts side by side. Vectors are parts without clusters.
         self._shapes = [
             (int(book["whiten"]), 1) if book.get("regress") else (int(book.get("splits", 1)), int(book["clusters"]))
@@ -94,16 +100,14 @@ class MaskedPrediction(Task):
             "masked_accuracy": 100 * counts[0] / max(1, counts[1]),
         }
 
-    def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
-        right = total = 0
-        losses = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)  # the same masks at every evaluation
-            for batch in batches:
-                masked_loss, _, counts = self._losses(upstream, batch, augment=False)
-                right, total = right + counts[0], total + counts[1]
-                losses.append(float(masked_loss.detach()))
-        return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": sum(losses) / len(losses)}
+    def score(self, upstream: Upstream, batch: Batch) -> list[tuple[int, int, float]]:
+        """Frames that are right, frames counted, and the loss of the batch."""
+        masked_loss, _, (right, total) = self._losses(upstream, batch, augment=False)
+        return [(right, total, float(masked_loss.detach()))]
+
+    def summary(self, scores: Sequence[tuple[int, int, float]]) -> dict[str, float]:
+        right, total, loss = (sum(column) for column in zip(*scores, strict=True))
+        return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": loss / len(scores)}
 
     def _losses(self, upstream: Any, batch: Batch, augment: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
         waves = batch.waves

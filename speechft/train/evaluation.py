@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from speechft.data.loader import Batch, in_order
+from speechft.data.loader import in_order
 from speechft.train import devices
 from speechft.train.randomness import seed_all
 
@@ -22,9 +21,8 @@ _SECONDS = 120.0
 def evaluate(accelerator: Accelerator, learner: Any, dev: CutSet, workers: int, seed: int) -> dict[str, float]:
     """The task's metrics over a set, in float32, the same on every process.
 
-    A task with `score` and `summary` is scored batch by batch, each process taking its share, and summed up over all of
-    them; without, every process goes through the whole set. Each batch has a random state of its own (masks), the same
-    at every evaluation and whoever takes it.
+    Each process scores its share of the batches, and all sum up the scores of all. Each batch has a random state of its
+    own (masks), the same at every evaluation and whoever takes it.
 
     Args:
         accelerator: device and processes.
@@ -37,21 +35,12 @@ def evaluate(accelerator: Accelerator, learner: Any, dev: CutSet, workers: int, 
     rank, world = accelerator.process_index, accelerator.num_processes
     learner.eval()
     with torch.no_grad():
-        if hasattr(task, "score"):
-            scores = []
-            for turn, batch in enumerate(in_order(dev, _SECONDS, rank, world, workers)):
-                number = turn * world + rank
-                seed_all(seed, number)
-                scores.append((number, list(task.score(upstream, batch.to(device)))))
-            ordered = sorted(devices.gathered(scores), key=lambda item: item[0])
-            metrics = task.summary([score for _, own in ordered for score in own])
-        else:
-            metrics = task.evaluate(upstream, _seeded(in_order(dev, _SECONDS, workers=workers), seed, device))
+        scores = []
+        for turn, batch in enumerate(in_order(dev, _SECONDS, rank, world, workers)):
+            number = turn * world + rank
+            seed_all(seed, number)
+            scores.append((number, list(task.score(upstream, batch.to(device)))))
+    ordered = sorted(devices.gathered(scores), key=lambda item: item[0])
+    metrics = task.summary([score for _, own in ordered for score in own])
     learner.train()
-    return devices.agree(metrics)
-
-
-def _seeded(batches: Iterator[Batch], seed: int, device: torch.device) -> Iterator[Batch]:
-    for number, batch in enumerate(batches):
-        seed_all(seed, number)
-        yield batch.to(device)
+    return metrics

@@ -13,6 +13,7 @@ from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.train import devices
 from speechft.train.options import check_dev, read_trainer
+from speechft.train.sequence import going_on, origin, started_with, train_in_turn
 from speechft.train.trackers import build_trackers
 from speechft.versions import versions
 
@@ -37,8 +38,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         UsageError: an unknown override or an impossible setting.
         SpeechFTError: bad data, an interruption, a loss that stays non-finite.
     """
-    settings = dict(config) if isinstance(config, Mapping) else compose("train", config)
-    trainer, data, first = read_trainer(settings["trainer"]), settings["data"], devices.is_first()
+    settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
+    trainer, first = read_trainer(settings["trainer"]), devices.is_first()
     accelerator = devices.start(trainer) if devices.count() > 1 else None
     # One process chooses: each would take a dated folder of its own.
     run = Run(Path(devices.agree(str(choose_folder(str(out) if out else None, str(settings["name"]))))))
@@ -50,13 +51,15 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             if latest:
                 set_latest(run.folder)
         return run
+    if settings["task"].get("kind") == "sequential":
+        return train_in_turn(settings, run, latest)
 
     # Heavy imports only now: the configuration is sound.
     import torch
 
     from speechft.checkpoints.folder import write_folder
     from speechft.data.corpora import load_cuts
-    from speechft.data.loader import Batches
+    from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
     from speechft.train.loop import Training
@@ -64,7 +67,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.train.schedule import Schedule
     from speechft.upstreams.load import load_upstream
 
-    accelerator = accelerator or devices.start(trainer)
+    data, accelerator = data_section(settings), accelerator or devices.start(trainer)
     seed = int(settings["seed"])
     if trainer["threads"]:
         torch.set_num_threads(int(trainer["threads"]))
@@ -84,7 +87,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     head_lr = settings["task"].get("head_lr")
     head_lr = None if head_lr is None else float(head_lr)
-    batches = Batches(
+    batches = stream(settings["task"])(
         train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
         accelerator.process_index, accelerator.num_processes, int(data["workers"]),
         pin=accelerator.device.type == "cuda", digests=bool(trainer["keep_cnn"]),
@@ -141,14 +144,14 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
         "versions": versions(),
     }
     if run.pretrained.is_file():
-        before = read_json(run.pretrained)["sha256"]
+        before = started_with(read_json(run.pretrained))
         if before != identity.sha256:
             raise SpeechFTError(
                 f"{identity.source} has changed since {run.folder} was started (its weights hash differs)",
                 "bring the old weights back, or choose another --out",
             )
     else:
-        write_json(run.pretrained, record)
+        write_json(run.pretrained, origin(settings, record))
     write_config(run.config, settings)
 
 

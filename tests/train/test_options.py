@@ -97,11 +97,8 @@ def test_only_evaluations_after_the_unfreeze_count():
 def _scripted(monkeypatch, values):
     """The dev metric as planned."""
     told = iter(values)
-    if hasattr(CtcTask, "score"):
-        monkeypatch.setattr(CtcTask, "score", lambda *_: [])
-        monkeypatch.setattr(CtcTask, "summary", lambda *_: {"per": next(told)})
-    else:
-        monkeypatch.setattr(CtcTask, "evaluate", lambda *_: {"per": next(told)})
+    monkeypatch.setattr(CtcTask, "score", lambda *_: [])
+    monkeypatch.setattr(CtcTask, "summary", lambda *_: {"per": next(told)})
 
 
 def test_the_best_is_kept_and_chosen_and_patience_stops_the_run(words, tmp_path, monkeypatch):
