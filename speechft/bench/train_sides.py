@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from speechft.bench.stopwatch import Marks, Stopwatch, peak
+
 _LAST = 10**9  # a step that is never reached
 _LR = 1e-4
 _HUB_NAME = "speechft_bench_train"
-
-
-class Marks:
-    """When each step began, on the clock and in this process's CPU time, and the seconds of audio in it."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self.clock: list[float] = []
-        self.cpu: list[float] = []
-        self.audio: list[float] = []
-
-    def add(self, audio: float) -> None:
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
-        self.clock.append(time.perf_counter())
-        self.cpu.append(time.process_time())
-        self.audio.append(audio)
-
-    def figures(self) -> dict[str, float]:
-        """Of the steps after the first, which warms up."""
-        return {
-            "seconds": self.clock[-1] - self.clock[1],
-            "cpu_seconds": self.cpu[-1] - self.cpu[1],
-            "audio_seconds": sum(self.audio[1:-1]),
-            "steps": len(self.clock) - 2,
-        }
 
 
 class Ours:
@@ -109,47 +82,6 @@ class Ours:
         ):
             self._train()
         return watch.seconds
-
-
-class Stopwatch:
-    """Time in methods, without that in other watched methods they call.
-
-    Attributes:
-        seconds: by name.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.seconds: dict[str, float] = {}
-        self._inside: list[float] = []
-        self._device = device
-
-    @contextmanager
-    def on(self, owner: Any, method: str, name: str) -> Iterator[None]:
-        original = getattr(owner, method)
-        self.seconds[name] = 0.0
-
-        def timed(*given: Any, **named: Any) -> Any:
-            began = self._now()
-            self._inside.append(0.0)
-            try:
-                return original(*given, **named)
-            finally:
-                spent = self._now() - began
-                self.seconds[name] += spent - self._inside.pop()
-                if self._inside:
-                    self._inside[-1] += spent
-
-        setattr(owner, method, timed)
-        try:
-            yield
-        finally:
-            setattr(owner, method, original)
-
-    def _now(self) -> float:
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
-            return time.perf_counter()
-        return time.process_time()
 
 
 class Theirs:
@@ -287,12 +219,6 @@ def _sides(task: dict[str, Any]) -> Any:
     return makers[task["side"]]()
 
 
-def _peak(device: str) -> float:
-    if device.startswith("cuda"):
-        return float(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-
-
 def main() -> None:
     """Answer until stdin is closed. Whatever libraries print goes to the log."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -305,7 +231,7 @@ def main() -> None:
     for line in sys.stdin:
         value: dict[str, float] = getattr(side, line.strip())()
         if line.strip() == "round":
-            value["peak_bytes"] = _peak(device)
+            value["peak_bytes"] = peak(device)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
         answers.write(json.dumps(value) + "\n")
