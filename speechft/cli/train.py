@@ -34,10 +34,14 @@ def run(words: Sequence[str]) -> int:
     if arguments.multirun:
         return _sweep(overrides, arguments.out, arguments.json)
 
+    from speechft.train import devices
     from speechft.train.finetune import finetune
     from speechft.train.metrics import read_metrics
 
     done = finetune(overrides, arguments.out)
+    devices.leave()
+    if not devices.is_first():
+        return 0
     metrics: dict[str, Any] = {}
     for line in read_metrics(done.metrics):
         metrics |= {key: value for key, value in line.items() if key.startswith("dev_") or key == "loss"}

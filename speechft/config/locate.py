@@ -20,10 +20,8 @@ def config_dir() -> Path:
 
 
 def group_names(group: str) -> list[str]:
-    """The choices of a Hydra group, sorted: `group_names("upstream")` -> `["fbank", "hubert_base", ...]`.
-
-    A name with an underscore in front is what several choices share, and none itself.
-    """
+    """The choices of a Hydra group, sorted: `group_names("upstream")` -> `["fbank", "hubert_base", ...]`; a file whose
+    name begins with `_` is what choices have in common."""
     return sorted(path.stem for path in (config_dir() / group).glob("[!_]*.yaml"))
 
 

@@ -127,9 +127,10 @@ def duplicates(train: Sequence[Entry], dev: Sequence[Entry], loud: bool = True) 
     places: dict[Any, list[Entry]] = defaultdict(list)
     for entry in dev:
         if entry.path is not None:
-            places[contents.get(entry.path, entry.path)].append(entry)
+            places[entry.task, contents.get(entry.path, entry.path)].append(entry)
     for entry in train:
-        for other in places.get(contents.get(entry.path, entry.path), []) if entry.path is not None else []:
+        key = (entry.task, contents.get(entry.path, entry.path)) if entry.path is not None else None
+        for other in places.get(key, []):
             if entry.start < other.end and other.start < entry.end:
                 found.setdefault(entry.id, f"utterance {entry.id} of train is the same audio as {other.id} of dev")
     headers.save()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechft.data.cuts import Entry, entry_of, path_of
+from speechft.data.cuts import Entry, belonging, entry_of, path_of
 from speechft.data.headers import Headers
 from speechft.data.lexicon import pronounce, read_lexicon
 from speechft.data.problems import Problem, refusal, together
@@ -101,9 +101,9 @@ def read_split(sources: Iterable[Mapping[str, Any]], name: str = "train", loud: 
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`. `split` may be a list. Any
             kind also takes, in the order in which they are applied: `speaker_fraction` (a share of the speakers, such
             as `[0.0, 0.9]`, by a hash of their names), `limit` (utterances), `min_seconds`, `max_seconds`, `hours`
-            (from the start, up to the utterance that passes it), `normalize: letters` (see `text.letters`), and
-            `speeds`: every utterance once at each of these speeds, pitch included (`[0.9, 1.0, 1.1]`: Kaldi's speed
-            perturbation, Ko et al., Interspeech 2015).
+            (from the start, up to the utterance that passes it), `normalize: letters` (see `text.letters`), `task`
+            (whose it is, in joint training), and `speeds`: every utterance once at each of these speeds, pitch included
+            (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
         name: of the split, for messages.
         loud: show progress.
 
@@ -159,8 +159,9 @@ class _Options:
     hours: float | None
     normalize: bool
     speeds: list[float]
+    task: str | None
 
-    NAMES = ("speaker_fraction", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds")
+    NAMES = ("speaker_fraction", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds", "task")
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> _Options:
@@ -170,14 +171,15 @@ class _Options:
         return cls(
             None if fraction is None else (float(fraction[0]), float(fraction[1])), source.get("limit"),
             float(source.get("min_seconds") or 0.0), source.get("max_seconds"), source.get("hours"),
-            normalize == "letters", _speeds(source.get("speeds")),
+            normalize == "letters", _speeds(source.get("speeds")), source.get("task"),
         )  # fmt: skip
 
     def select(self, items: list[Any]) -> list[Any]:
         if self.fraction is not None:
             low, high = self.fraction
             items = [item for item in items if low <= speaker_position(_speaker(item)) < high]
-        return items[: self.limit]
+        items = items[: self.limit]
+        return items if self.task is None else [belonging(item, self.task) for item in items]
 
 
 def _speeds(value: Any) -> list[float]:

@@ -34,6 +34,11 @@ class Entry:
     info: AudioInfo | None
 
     @property
+    def task(self) -> str | None:
+        """Whose it is, in joint training."""
+        return (self.cuts[0].supervisions[0].custom or {}).get("task")
+
+    @property
     def seconds(self) -> float:
         return self.end - self.start
 
@@ -44,6 +49,14 @@ def path_of(item: Any) -> Path | None:
         return item.path
     sources = item.recording.sources if item.has_recording and hasattr(item, "recording") else []
     return Path(sources[0].source) if len(sources) == 1 and sources[0].type == "file" else None
+
+
+def belonging(item: Any, task: str) -> Any:
+    """An utterance or a cut as one task's. Another task may have the same one, so the id says whose it is too."""
+    name = f"{task}:{item.id}"
+    if isinstance(item, Utterance):
+        return replace(item, id=name, labels={**item.labels, "task": task})
+    return item.with_id(name).map_supervisions(lambda one: replace(one, custom={**(one.custom or {}), "task": task}))
 
 
 def entry_of(item: Any, headers: Headers, normalize: bool, speeds: Sequence[float], split: str) -> Entry | Problem:

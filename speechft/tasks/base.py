@@ -1,12 +1,29 @@
-"""What a task is: a head on an upstream, labels from cuts, a loss, and a metric over a whole set."""
+"""What a task is: a head on an upstream, labels from cuts, a loss, and a metric over a whole set.
+
+Labels come from a cut's first supervision. The names that corpora and tasks agree on:
+
+| where | what | read by |
+|---|---|---|
+| `text` | the transcript | asr, pr with a lexicon, sf |
+| `speaker` | who speaks | sid |
+| `custom["phones"]` | phones, separated by spaces | pr |
+| `custom["keyword"]` | the word of a keyword clip, `_unknown_`, `_silence_` | ks |
+| `custom["emotion"]` | the emotion | er |
+| `custom["action"]`, `["object"]`, `["location"]` | the three slots of an intent | ic |
+| `custom["slots"]` | for each word of `text` its slot, or `O`, separated by spaces | sf |
+
+A table (`data=tsv`) gives them by columns of these names. `custom["task"]` is taken: in joint training it says which
+task a cut belongs to.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from speechft.data.loader import Batch
@@ -21,6 +38,9 @@ class Task(nn.Module, ABC):
     """A head and everything about its labels. The parameters of this module are the head's, thrown away after stage 1.
 
     A task is built in two moves: `__init__(options)` checks the options, `prepare` sees the data and builds the head.
+
+    Attributes:
+        metric: the name, among those that `summary` gives, by which one model is better than another.
     """
 
     name: str
@@ -46,9 +66,11 @@ class Task(nn.Module, ABC):
         Here: those for which the task's `label(cut)`, if it has one, raises.
         """
         del upstream
-        label: Any = getattr(self, "label", None)
-        found = []
-        for cut in cuts if label else ():
+        label = getattr(self, "label", None)
+        found: list[tuple[str, str]] = []
+        if label is None:
+            return found
+        for cut in cuts:
             try:
                 label(cut)
             except SpeechFTError as error:
@@ -60,9 +82,37 @@ class Task(nn.Module, ABC):
         """One training batch: the scalar loss to descend, and figures worth logging."""
 
     @abstractmethod
+    def score(self, upstream: Upstream, batch: Batch) -> Sequence[Any]:
+        """What `summary` needs to know of a dev batch: plain values, in any number, best one for each utterance."""
+
+    @abstractmethod
+    def summary(self, scores: Sequence[Any]) -> dict[str, float]:
+        """The metrics over a whole set, by their names, from the scores of all its batches."""
+
     def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
-        """The metrics over a whole set, by their names; the caller has set `eval()` and switched gradients off."""
+        """The metrics over a whole set; the caller has set `eval()` and switched gradients off.
+
+        What a task draws (masks, other voices) is the same at every evaluation.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.summary([score for batch in batches for score in self.score(upstream, batch)])
 
     def settings(self) -> dict[str, Any]:
         """What a later reader needs to use the head (vocabularies); stored in each checkpoint."""
         return {}
+
+
+def label_of(cut: Any, field: str) -> str:
+    """A label of a cut: its `speaker`, its `text`, or one of its custom fields.
+
+    Raises:
+        SpeechFTError: it has none.
+    """
+    supervision = cut.supervisions[0]
+    value = getattr(supervision, field) if field in ("speaker", "text") else (supervision.custom or {}).get(field)
+    if value is None or not str(value).strip():
+        raise SpeechFTError(
+            f"utterance {cut.id} has no {field}", f"choose a corpus with that label, or a table with a column {field}"
+        )
+    return str(value)

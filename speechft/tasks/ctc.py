@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,7 @@ class CtcTask(Task):
                 raise SpeechFTError(
                     f"{len(missing)} words are not in the lexicon: {', '.join(missing[:5])}", "add them to the lexicon"
                 )
-        seen = {unit for cut in train for unit in self.label(cut)}
-        if self._lexicon is not None:
-            seen |= {phone for phones in self._lexicon.values() for phone in phones}
+        seen = {unit for cut in train for unit in self.label(cut)} | self.known_units()
         self.vocabulary = ["<blank>", *sorted(seen)]
         self._index = {unit: index for index, unit in enumerate(self.vocabulary)}
         self._check_lengths(upstream, train)
@@ -97,6 +95,10 @@ class CtcTask(Task):
         label = self.label(cut)
         repeats = sum(a == b for a, b in itertools.pairwise(label))
         return len(label) + repeats, int(upstream.frame_counts(torch.tensor([cut.num_samples]))[0])
+
+    def known_units(self) -> set[str]:
+        """Units there are, whether the training set has them or not."""
+        return {phone for phones in (self._lexicon or {}).values() for phone in phones}
 
     def _check_lengths(self, upstream: Upstream, cuts: CutSet) -> None:
         impossible = []
@@ -146,17 +148,19 @@ class CtcTask(Task):
         targets = torch.cat(labels).to(logits.device)
         return self.ctc(log_probs, targets, frames.cpu(), lengths), {}
 
-    def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
+    def score(self, upstream: Upstream, batch: Batch) -> list[tuple[list[str], list[str]]]:
+        """What was said and what was heard, in units, for each utterance."""
+        logits, frames = self._logits(upstream, batch)
+        scores = []
+        for cut, path, count in zip(batch.cuts, logits.argmax(-1), frames.tolist(), strict=True):
+            units = path[:count].unique_consecutive().tolist()
+            scores.append((self.label(cut), [self.vocabulary[unit] for unit in units if unit != BLANK]))
+        return scores
+
+    def summary(self, scores: Sequence[tuple[list[str], list[str]]]) -> dict[str, float]:
         import jiwer
 
-        references, hypotheses = [], []
-        for batch in batches:
-            logits, frames = self._logits(upstream, batch)
-            best = logits.argmax(-1)
-            for cut, path, count in zip(batch.cuts, best, frames.tolist(), strict=True):
-                units = path[:count].unique_consecutive().tolist()
-                hypotheses.append(" ".join(self.vocabulary[unit] for unit in units if unit != BLANK))
-                references.append(" ".join(self.label(cut)))
+        references, hypotheses = ([" ".join(pair[side]) for pair in scores] for side in (0, 1))
         unit_error = 100 * jiwer.wer(references, hypotheses)
         if self.units == "phones":
             return {"per": unit_error}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 from speechft.files import sha256_file
+from speechft.upstreams.base import Upstream
 
 Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
 """Waveforms -> for each: features `[frames, dim]`, frames a second, the first frame's centre in seconds."""
@@ -21,7 +22,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
+def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Featurize, str]:
     """The features of a code book, and a hash of what computes them.
 
     Args:
@@ -29,16 +30,19 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
             `layers`; `path` (`voice`: see `voice.VoiceEncoder`); `path` and `delay` (seconds). With `context` (seconds;
             null: the whole utterance) every frame gets the `statistics` (`mean`, `std`) of the frames that far around
             it instead of its own: what lasts, voices and channels, rather than sounds.
+        own: what `upstream: own` means: the upstream that is to be trained, as it starts. Its `layers` may be left out:
+            then the one at three quarters of its depth, such as the ninth of twelve, whose clusters HuBERT's large
+            models learned from (2106.07447, section IV).
 
     Raises:
         UsageError: unknown features or statistics.
     """
     kind = options.get("features")
     common = ("features", "context", "statistics")
-    own = _OPTIONS.get(str(kind), tuple(options))
-    unknown = sorted(options.keys() - {*common, *own})
+    needed = _OPTIONS.get(str(kind), tuple(options))
+    unknown = sorted(options.keys() - {*common, *needed})
     if unknown:
-        known = ", ".join((*common, *own, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
+        known = ", ".join((*common, *needed, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":
@@ -46,10 +50,15 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
     elif kind == "logmel":
         compute, source = _logmel(), "logmel"
     elif kind == "upstream":
-        if not options.get("upstream") or not options.get("layers"):
+        name, layers = options.get("upstream"), options.get("layers")
+        model = own if name == "own" else None
+        if model is not None and not layers:
+            layers = [round(0.75 * (model.num_layers - 1))]
+        if not name or not layers:
             raise UsageError("a code book of an upstream needs `upstream` and `layers`", "for example layers: [4, 6]")
-        layers = [int(layer) for layer in options["layers"]]
-        compute, source = _upstream(str(options["upstream"]), layers, bool(options.get("half", False)))
+        compute, source = _upstream(
+            model or str(name), [int(layer) for layer in layers], bool(options.get("half", False))
+        )
     elif kind == "voice":
         if not options.get("path"):
             raise UsageError("a code book of voices needs `path`", "give a speaker encoder's pretrained.pt")
@@ -122,14 +131,14 @@ def _logmel() -> Featurize:
     return compute
 
 
-def _upstream(source: str, layers: list[int], half: bool) -> tuple[Featurize, str]:
-    """Hidden layers of another upstream side by side (HuBERT's later iterations); `half` computes them in bfloat16."""
+def _upstream(source: str | Upstream, layers: list[int], half: bool) -> tuple[Featurize, str]:
+    """Hidden layers of an upstream side by side (HuBERT's later iterations); `half` computes them in bfloat16."""
     from speechft.upstreams.load import load_upstream
 
-    model = load_upstream(source)
+    model = load_upstream(source) if isinstance(source, str) else source.eval()
     wrong = [layer for layer in layers if not 0 <= layer < model.num_layers]
     if wrong:
-        raise UsageError(f"{source} has no layers {wrong}", f"choose from 0 to {model.num_layers - 1}")
+        raise UsageError(f"{model.identity.name} has no layers {wrong}", f"choose from 0 to {model.num_layers - 1}")
 
     def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):

@@ -1,4 +1,4 @@
-"""Heads that read one hidden state: `[batch, frames, dim]` in, `[batch, frames, classes]` out."""
+"""Heads that read one hidden state: `[batch, frames, dim]` in, `[batch, frames, classes]` out (`[batch, classes]`)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,28 @@ class LinearHead(nn.Module):
     def forward(self, states: Tensor, frames: Tensor) -> Tensor:
         del frames  # every frame stands for itself
         return self.output(self.project(states))
+
+
+class MeanPoolingHead(nn.Module):
+    """dim -> hidden, the mean over an utterance's own frames, -> classes: one answer for an utterance.
+
+    SUPERB's head of SID, KS, IC and ER (s3prl/downstream/model.py, `UtteranceLevel` with `MeanPooling` after each
+    expert's `projector`), and the paper's for ER.
+    """
+
+    def __init__(self, dim: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, hidden)
+        self.output = nn.Linear(hidden, classes)
+
+    def forward(self, states: Tensor, frames: Tensor) -> Tensor:
+        return self.output(mean_over_frames(self.project(states), frames))
+
+
+def mean_over_frames(states: Tensor, frames: Tensor) -> Tensor:
+    """The mean of each item's first `frames`: `[batch, frames, dim]`, `[batch]` -> float32 `[batch, dim]`."""
+    valid = torch.arange(states.shape[1], device=states.device) < frames[:, None]
+    return (states * valid[:, :, None]).sum(1, dtype=torch.float32) / frames[:, None]
 
 
 class BlstmHead(nn.Module):

@@ -1,8 +1,13 @@
-"""HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech."""
+"""HuBERT's masked prediction of cluster labels (2106.07447): pre-training, and continued pre-training on new speech.
+
+The heads are new ones and thrown away, as every task's, so nothing but the mask embedding is asked of an upstream:
+WavLM and wav2vec 2.0, whose checkpoints have it, are trained in the same way as HuBERT (wav2vec 2.0 by another
+objective than its own, which is contrastive).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +21,7 @@ from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.base import Task
 from speechft.tasks.targets import make_targets
-from speechft.upstreams.base import Upstream, pad_waveforms
+from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -67,7 +72,8 @@ class MaskedPrediction(Task):
             raise UsageError("masked prediction hears whole utterances", "leave upstream.chunk_seconds out")
         if not hasattr(upstream, "model") or not hasattr(upstream.model, "masked_spec_embed"):
             raise SpeechFTError(
-                "this upstream has no mask embedding", "masked prediction needs a pre-training checkpoint"
+                f"{upstream.identity.name} has no mask embedding, so nothing can be masked",
+                "choose HuBERT, WavLM, wav2vec 2.0 or UniSpeech-SAT, from a checkpoint that has masked_spec_embed",
             )
         for layer in self._layers:
             if not -1 <= layer < upstream.num_layers:
@@ -78,7 +84,7 @@ class MaskedPrediction(Task):
         from lhotse import CutSet
 
         everything = CutSet.from_cuts([*train, *(dev or [])])
-        self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre)
+        self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre, own=upstream)
         # One head for each code book: its parts side by side. Vectors are parts without clusters.
         self._shapes = [
             (int(book["whiten"]), 1) if book.get("regress") else (int(book.get("splits", 1)), int(book["clusters"]))
@@ -94,16 +100,14 @@ class MaskedPrediction(Task):
             "masked_accuracy": 100 * counts[0] / max(1, counts[1]),
         }
 
-    def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
-        right = total = 0
-        losses = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)  # the same masks at every evaluation
-            for batch in batches:
-                masked_loss, _, counts = self._losses(upstream, batch, augment=False)
-                right, total = right + counts[0], total + counts[1]
-                losses.append(float(masked_loss.detach()))
-        return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": sum(losses) / len(losses)}
+    def score(self, upstream: Upstream, batch: Batch) -> list[tuple[int, int, float]]:
+        """Frames that are right, frames counted, and the loss of the batch."""
+        masked_loss, _, (right, total) = self._losses(upstream, batch, augment=False)
+        return [(right, total, float(masked_loss.detach()))]
+
+    def summary(self, scores: Sequence[tuple[int, int, float]]) -> dict[str, float]:
+        right, total, loss = (sum(column) for column in zip(*scores, strict=True))
+        return {"masked_accuracy": 100 * right / max(1, total), "masked_loss": loss / len(scores)}
 
     def _losses(self, upstream: Any, batch: Batch, augment: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
         waves = batch.waves
@@ -111,10 +115,9 @@ class MaskedPrediction(Task):
             waves = mixed(waves, self._mix_probability, self._mix_snr)
         if augment and self._channel_probability:
             waves = coloured(waves, self._channel_probability, self._channel_strength)
-        padded, lengths = pad_waveforms(waves, upstream._minimum, upstream.identity.normalize)
+        with torch.autocast(waves[0].device.type, enabled=False):  # a trainable CNN overflows in half precision
+            features, lengths = upstream.features(waves)
         frames = upstream.frame_counts(lengths)
-        with torch.autocast(padded.device.type, enabled=False):  # a trainable CNN overflows in half precision
-            features = upstream.cnn(padded, lengths)
         hidden = upstream.project(features)
         valid = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
         masked = self._spans(frames, hidden.shape[1]) & valid
@@ -124,20 +127,22 @@ class MaskedPrediction(Task):
         # Masked and plain frames go through a head together; each kind has a mean of its own.
         masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
         right = total = 0
-        covered = masked[valid][:, None]  # [frames of the batch, 1]
+        # Without a weight on the plain ones, the heads need not see them.
+        seen = valid if self._unmasked_weight else masked
+        covered = masked[seen][:, None]  # [frames of the batch, 1]
         same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
-        untouched = same[:, None].expand_as(valid)[valid][:, None]
+        untouched = same[:, None].expand_as(seen)[seen][:, None]
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
-                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid)
+                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid, seen)
                 if self._clean[book]:
                     counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
                 plain_loss = plain_loss + weight * _mean(errors, counted & ~covered[:, 0])
                 continue
             clusters = self._shapes[book][1]
-            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[valid]  # [frames, splits]
-            logits = head(states[layer][valid]).float().view(-1, clusters)
+            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[seen]  # [frames, splits]
+            logits = head(states[layer][seen]).float().view(-1, clusters)
             flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
             losses, known = flat.view_as(labels), labels != _IGNORE
             if self._clean[book]:
@@ -151,22 +156,22 @@ class MaskedPrediction(Task):
         return masked_loss / scale, plain_loss / scale, (right, total)
 
     def _errors(
-        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor
+        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor, seen: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Squared errors of vectors, mean over components: `[frames of the batch]`, and which of them count."""
+        """Squared errors of vectors, mean over components: `[frames that are seen]`, and which of them count."""
         known = torch.zeros_like(valid)
         if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
             mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
             wanted = torch.stack([torch.from_numpy(self._targets[book][cut.id][0]) for cut in cuts])
             errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)
             # an utterance counts by its frames, masked or not
-            return errors[:, None].expand_as(valid)[valid], torch.ones_like(valid)[valid]
+            return errors[:, None].expand_as(valid)[seen], torch.ones_like(valid)[seen]
         wanted = state.new_zeros(*valid.shape, self._shapes[book][0], dtype=torch.float32)
         for row, cut in enumerate(cuts):
             own = torch.from_numpy(self._targets[book][cut.id][: valid.shape[1]])
             wanted[row, : len(own)], known[row, : len(own)] = own.to(wanted.device).float(), True
-        errors = (head(state[valid]).float() - wanted[valid]).square().mean(1)
-        return errors, known[valid]
+        errors = (head(state[seen]).float() - wanted[seen]).square().mean(1)
+        return errors, known[seen]
 
     def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
         """`[batch, frames, splits]` int64; where a cut has none, they are ignored."""

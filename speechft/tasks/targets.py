@@ -20,6 +20,7 @@ from speechft.data.loader import in_order, read_cut
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json, whole_file
 from speechft.tasks.frame_features import Featurize, featurizer
+from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -34,6 +35,7 @@ def make_targets(
     seed: int,
     first_centre: float = 0.0125,
     cache: Path | None = None,
+    own: Upstream | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Labels at 50 frames a second for every cut, from each code book.
 
@@ -49,6 +51,7 @@ def make_targets(
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
+        own: see `frame_features.featurizer`.
 
     Raises:
         UsageError: a code book with an unknown or impossible setting.
@@ -64,7 +67,7 @@ def make_targets(
     found: list[dict[str, np.ndarray]] = [{} for _ in codebooks]
     for numbers in groups.values():
         options = _features_of(codebooks[numbers[0]])
-        features, source = featurizer(options)
+        features, source = featurizer(options, own)
         described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
         files: dict[int, Path] = {}
         books: dict[int, _Book | _Vectors] = {}
@@ -160,6 +163,9 @@ class _Book:
         """Fit to `[frames, dim]`, in random order."""
         from sklearn.cluster import MiniBatchKMeans
 
+        if len(frames) < self.clusters:
+            raise UsageError(f"{len(frames)} frames of 20 ms cannot be put into {self.clusters} clusters",
+                             "take fewer clusters in task.codebooks, or more speech")  # fmt: skip
         if self.whiten:
             self.turn = Whitening.fit(frames, self.whiten, np.random.default_rng(seed))
             frames = self.turn(frames)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import compose
 from speechft.data.problems import refusal, write_listing
+from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
+from speechft.train.sequence import going_on
 
 if TYPE_CHECKING:
     from speechft.data.check import Corpus
@@ -31,15 +33,18 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
         UsageError: an unknown override or an impossible setting.
         SpeechFTError: corpora are missing, or nothing in them can be used.
     """
-    settings = dict(config) if isinstance(config, Mapping) else compose("train", config)
+    settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
 
     from speechft.data.check import load_corpus
+    from speechft.data.joint import data_section
     from speechft.tasks.build import build_task
     from speechft.upstreams.load import load_upstream
 
+    if settings["task"].get("kind") == "sequential":
+        raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
     task = build_task(settings["task"])
     upstream = load_upstream(settings["upstream"])
-    corpus = load_corpus(settings["data"], lambda cuts: task.check(upstream, cuts))
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts))
     listing = None
     lines = corpus.lines()
     if corpus.problems:
@@ -63,8 +68,9 @@ def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, lou
         UsageError, SpeechFTError: as `data.check.load_corpus`; or something is bad, all of which is then listed.
     """
     from speechft.data.check import load_corpus
+    from speechft.data.joint import data_section
 
-    corpus = load_corpus(settings["data"], lambda cuts: task.check(upstream, cuts), loud)
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), loud)
     if corpus.problems and not settings["data"]["skip_bad"]:
         raise refusal(corpus.problems, write_listing(listing_path(settings), corpus.problems))
     return corpus

@@ -13,6 +13,7 @@ from tiny_corpora import tone, write
 from tiny_snips import SENTENCES, make_one_letter, make_snips
 
 from speechft.console import Progress
+from speechft.data.slots import characters
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.report.collect import read_metrics
@@ -174,7 +175,7 @@ def encoder(tmp_path_factory):
     from s3prl.downstream.ctc.text import load_text_encoder
 
     folder = tmp_path_factory.mktemp("encoder")
-    (folder / "characters.txt").write_text("\n".join(snips.characters()) + "\n")
+    (folder / "characters.txt").write_text("\n".join(characters()) + "\n")
     (folder / "slots.txt").write_text("O\nalbum\nartist")
     return load_text_encoder("character-slot", str(folder / "characters.txt"), str(folder / "slots.txt"))
 

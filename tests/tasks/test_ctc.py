@@ -118,7 +118,7 @@ def test_labels_longer_than_the_audio_are_refused(librispeech, upstream, cuts, t
 def test_mistakes_are_explained(librispeech, upstream, cuts, tmp_path):
     with pytest.raises(UsageError, match="unknown units 'letters'; known: phones, characters"):
         build_task({"kind": "ctc", "units": "letters"})
-    with pytest.raises(UsageError, match="unknown kind of task 'cct'; known: ctc, masked_prediction"):
+    with pytest.raises(UsageError, match=r"unknown kind of task 'cct'; known: .*ctc, .*masked_prediction"):
         build_task({"kind": "cct"})
     with pytest.raises(UsageError, match="task ctc"):
         build_task({"kind": "ctc", "units": "phones", "widht": 3})

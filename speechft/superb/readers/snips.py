@@ -17,11 +17,6 @@ from speechft.superb.readers.buckets import Buckets
 TRANSCRIPTS = "all.iob.snips.txt"
 
 
-def characters() -> list[str]:
-    """SUPERB's 28: space, the capital letters, the apostrophe; slots come after them."""
-    return [" ", *map(chr, range(ord("A"), ord("Z") + 1)), "'"]
-
-
 def read_transcripts(path: str | Path) -> dict[str, str]:
     """File name without suffix -> the rest of its line, as s3prl's `CharacterTextSlotEncoder` takes it.
 

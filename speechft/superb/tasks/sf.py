@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from speechft.data.slots import characters
 from speechft.files import write_text
 from speechft.superb.readers import snips
 from speechft.superb.tasks.ctc import CTCTask
@@ -38,7 +39,7 @@ class SF(CTCTask):
     def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:
         """The file of characters that s3prl wants is written to `work`."""
         root = self.root(data, "train")
-        vocabulary = write_text(work / "characters.txt", "\n".join(snips.characters()) + "\n")
+        vocabulary = write_text(work / "characters.txt", "\n".join(characters()) + "\n")
         return {
             "corpus": {
                 "name": "snips",

@@ -1,0 +1,94 @@
+"""Several tasks at once on one upstream: each batch is one task's, and its head's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from speechft.data.joint import cuts_of, read_parts, task_of
+from speechft.data.loader import Batch
+from speechft.errors import SpeechFTError, UsageError
+from speechft.tasks.base import Task
+from speechft.upstreams.base import Upstream
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+
+class Joint(Task):
+    """Joint training: the loss of a batch is its task's, times that task's weight.
+
+    The paper's multitask scenario has it beside merging one upstream for each task. Which batches come, and how many of
+    each task, is `data/joint.py`'s business. The best model is the one that is best at the first task.
+
+    Args:
+        tasks: see `data.joint.read_parts`.
+    """
+
+    def __init__(self, tasks: Mapping[str, Any]) -> None:
+        super().__init__()
+        from speechft.tasks.build import build_task
+
+        parts = read_parts(tasks)
+        if any("." in name for name in parts):
+            raise UsageError("a name in task.tasks has a dot", "give it another one, and the task as `task`")
+        self.tasks = nn.ModuleDict({name: build_task(part.task) for name, part in parts.items()})
+        self._weights = {name: part.weight for name, part in parts.items()}
+        first = next(iter(parts))
+        self.name = "+".join(parts)
+        self.metric, self.higher_is_better = f"{first}_{self._task(first).metric}", self._task(first).higher_is_better
+
+    def _task(self, name: str) -> Task:
+        task = self.tasks[name]
+        assert isinstance(task, Task)
+        return task
+
+    def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
+        for name in self.tasks:
+            own = cuts_of(train, name)
+            if own is None:
+                raise SpeechFTError(f"there is no training data for {name}", f"give task.tasks.{name}.data, or data")
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            try:
+                self._task(name).prepare(upstream, own, cuts_of(dev, name), folder / name)
+            except SpeechFTError as error:
+                raise type(error)(f"task {name}: {error.what}", error.mend) from error
+
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+        together = list(cuts)
+        return [
+            problem
+            for name in self.tasks
+            for problem in self._task(name).check(upstream, [cut for cut in together if task_of(cut) == name])
+        ]
+
+    def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        name = task_of(batch.cuts[0])
+        loss, figures = self._task(name).step(upstream, batch)
+        own = {f"{name}_{key}": value for key, value in figures.items()}
+        return self._weights[name] * loss, {f"{name}_loss": float(loss.detach()), **own}
+
+    def score(self, upstream: Upstream, batch: Batch) -> list[tuple[str, Any]]:
+        """The tasks' own scores, each with its task's name."""
+        found: list[tuple[str, Any]] = []
+        for name in self.tasks:
+            own = [place for place, cut in enumerate(batch.cuts) if task_of(cut) == name]
+            if own:
+                part = Batch([batch.waves[place] for place in own], [batch.cuts[place] for place in own])
+                found += [(name, score) for score in self._task(name).score(upstream, part)]
+        return found
+
+    def summary(self, scores: Sequence[tuple[str, Any]]) -> dict[str, float]:
+        """Every task's metrics, as `TASK_METRIC`."""
+        found: dict[str, float] = {}
+        for name in self.tasks:
+            own = [score for task, score in scores if task == name]
+            if own:
+                found |= {f"{name}_{key}": value for key, value in self._task(name).summary(own).items()}
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        return {name: self._task(name).settings() for name in self.tasks}

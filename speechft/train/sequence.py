@@ -1,0 +1,99 @@
+"""Several tasks one after the other: each starts where the one before ended, and all go back to one θ0 when merging."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.config.compose import read_config, write_config
+from speechft.console import say
+from speechft.errors import SpeechFTError
+from speechft.files import read_json, whole_folder, write_json, write_text
+from speechft.runs import Run, find_run, set_latest
+from speechft.train.metrics import read_metrics
+
+if TYPE_CHECKING:
+    from speechft.data.joint import Part
+
+
+def going_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with `after: RUN` as one that starts from that run's result; any other as it is.
+
+    Raises:
+        UsageError: `after` is no run.
+        SpeechFTError: the run is not finished.
+    """
+    if not settings.get("after"):
+        return dict(settings)
+    before = find_run(str(settings["after"]))
+    if not before.finished:
+        raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
+    upstream = {**read_config(before.config)["upstream"], "source": str(before.finetuned), "random_seed": None}
+    return {**settings, "after": str(before.folder), "upstream": upstream}
+
+
+def origin(settings: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `pretrained.json` says: θ0, which merging compares with, and with `after` what the run started from.
+
+    Args:
+        settings: as `going_on` gave them.
+        record: of the upstream that was loaded.
+    """
+    if not settings.get("after"):
+        return dict(record)
+    first = read_json(Run(Path(settings["after"])).pretrained)
+    started = {"run": settings["after"], "source": record["source"], "sha256": record["sha256"]}
+    return {**first, "versions": record["versions"], "started_from": started}
+
+
+def started_with(record: Mapping[str, Any]) -> str:
+    """The hash of the weights that a run of this `pretrained.json` started from."""
+    return str(record.get("started_from", record)["sha256"])
+
+
+def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
+    """One run for each part of `task.tasks`, in folders `1-NAME`, `2-NAME` ...; the last one's result is the result.
+
+    Every part resumes by itself. `config.yaml`, `pretrained.json` and `metrics.jsonl` of the whole are written at the
+    end, so that a mistake in a later part can be mended.
+
+    Raises:
+        UsageError, SpeechFTError: as `finetune`.
+    """
+    from speechft.data.joint import read_parts
+    from speechft.train.finetune import finetune
+
+    parts = read_parts(settings["task"].get("tasks"), ("trainer",))
+    before, stages = settings.get("after"), []
+    for number, part in enumerate(parts.values(), 1):
+        say(f"{number} of {len(parts)}: {part.name}")
+        stage = finetune(_stage(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
+        before = str(stage.folder)
+        stages.append((part.name, stage))
+    if int(os.environ.get("RANK", "0")) == 0:
+        last = stages[-1][1]
+        lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
+        write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+        write_json(run.pretrained, read_json(last.pretrained))
+        write_config(run.config, settings)
+        with whole_folder(run.finetuned) as temporary:
+            shutil.copytree(last.finetuned, temporary, dirs_exist_ok=True)
+        if latest:
+            set_latest(run.folder)
+        say(f"fine-tuned upstream: {run.finetuned}")
+    return run
+
+
+def _stage(settings: Mapping[str, Any], part: Part, before: str | None) -> dict[str, Any]:
+    return {
+        **settings,
+        "name": f"{settings['name']}-{part.name}",
+        "task": part.task,
+        "data": {**settings["data"], **part.data},
+        "trainer": {**settings["trainer"], **part.trainer},
+        "after": before,
+    }

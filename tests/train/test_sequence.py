@@ -1,0 +1,113 @@
+"""One task after the other: each starts from the last one's weights, all merge with the first's θ0."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import read_json
+from speechft.merge.merge import merge, merge_run
+from speechft.train.finetune import finetune
+from speechft.upstreams.load import load_upstream
+
+
+@pytest.fixture(scope="module")
+def words(train_words):
+    return [word for word in train_words if not word.startswith(("task.", "trainer.steps"))]
+
+
+@pytest.fixture(scope="module")
+def chain(words, librispeech, tmp_path_factory):
+    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear}}}}"
+    more = ["task=sequential", f"task.tasks={tasks}", "trainer.steps=4"]
+    return finetune([*words, *more], tmp_path_factory.mktemp("runs") / "chain")
+
+
+def _weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def _same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_each_starts_where_the_last_one_ended(chain, upstream_folder):
+    first, second = chain.folder / "1-pr", chain.folder / "2-asr"
+    start = load_upstream(upstream_folder).identity.sha256
+    ended = load_upstream(first / "finetuned").identity.sha256
+    assert read_json(first / "pretrained.json")["sha256"] == start != ended
+    assert "started_from" not in read_json(first / "pretrained.json")
+    record = read_json(second / "pretrained.json")
+    assert record["sha256"] == start and record["source"] == str(upstream_folder)
+    assert record["started_from"]["sha256"] == ended and record["started_from"]["run"] == str(first)
+    assert read_json(chain.pretrained) == record
+    assert _same(_weights(chain.finetuned), _weights(second / "finetuned"))
+    assert not _same(_weights(chain.finetuned), _weights(first / "finetuned"))
+    stages = [line.split('"stage": "')[1].split('"')[0] for line in chain.metrics.read_text().splitlines()]
+    assert stages == sorted(stages, key=["pr", "asr"].index) and set(stages) == {"pr", "asr"}
+    assert [sum('"loss"' in line for line in chain.metrics.read_text().splitlines() if f'"{name}"' in line)
+            for name in ("pr", "asr")] == [6, 4]  # fmt: skip
+
+
+def test_the_result_merges_with_the_first_model(chain, upstream_folder):
+    merged = merge_run(chain, [0.25])[0]
+    origin, tuned, result = _weights(upstream_folder), _weights(chain.finetuned), _weights(merged.folder)
+    for key, value in origin.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(result[key], value + 0.25 * (tuned[key] - value), rtol=1e-6, atol=1e-7)
+
+
+def test_the_same_by_hand(chain, words, tmp_path):
+    """`after=` a run is the chain's second part, bit for bit; again it is left alone, as any finished run."""
+    more = ["task=asr", "task.head=linear", "trainer.steps=4", f"after={chain.folder / '1-pr'}"]
+    run = finetune([*words, *more], tmp_path / "by_hand")
+    assert _same(_weights(run.finetuned), _weights(chain.finetuned))
+    record = read_json(run.pretrained)
+    assert {**record, "versions": None} == {**read_json(chain.pretrained), "versions": None}
+    assert finetune([*words, *more], run.folder).folder == run.folder
+
+
+def test_a_finished_chain_is_left_alone_and_a_changed_one_refused(chain, words, librispeech):
+    before = chain.metrics.read_text()
+    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear}}}}"
+    more = ["task=sequential", f"task.tasks={tasks}"]
+    assert finetune([*words, *more, "trainer.steps=4"], chain.folder).metrics.read_text() == before
+    with pytest.raises(UsageError, match=r"trainer.steps: 4 -> 5"):
+        finetune([*words, *more, "trainer.steps=5"], chain.folder)
+
+
+def test_a_mistake_in_a_later_part_can_be_mended(words, tmp_path):
+    def train(hidden):
+        tasks = f"{{asr: {{head: linear}}, second: {{task: asr, head: linear, hidden: {hidden}, units: runes}}}}"
+        tasks = tasks.replace("runes", "characters") if hidden == 8 else tasks
+        return finetune([*words, "task=sequential", f"task.tasks={tasks}", "trainer.steps=2"], tmp_path / "chain")
+
+    with pytest.raises(UsageError, match="unknown units 'runes'"):
+        train(4)
+    first = (tmp_path / "chain" / "1-asr" / "metrics.jsonl").read_text()
+    assert train(8).finished
+    assert (tmp_path / "chain" / "1-asr" / "metrics.jsonl").read_text() == first  # not trained again
+
+
+def test_mistakes_are_explained(words, chain, tmp_path):
+    with pytest.raises(UsageError, match="is no run's folder"):
+        finetune([*words, f"after={tmp_path}"], tmp_path / "a")
+    (tmp_path / "begun").mkdir()
+    for name in ("config.yaml", "pretrained.json"):
+        (tmp_path / "begun" / name).write_bytes((chain.folder / name).read_bytes())
+    with pytest.raises(SpeechFTError, match="begun is not finished"):
+        finetune([*words, f"after={tmp_path / 'begun'}"], tmp_path / "b")
+    with pytest.raises(UsageError, match=r"task.tasks.asr has unknown keys: share; known: .*trainer"):
+        finetune([*words, "task=sequential", "task.tasks={asr: {share: 2}}"], tmp_path / "c")
+
+
+def test_one_upstream_for_each_task_merged(chain, words, upstream_folder, tmp_path):
+    """Two runs from one θ0, merged by hand: θ0 + α times the mean of both updates."""
+    other = finetune([*words, "task=asr", "task.head=linear", "trainer.steps=4", "seed=3"], tmp_path / "asr")
+    first = chain.folder / "1-pr" / "finetuned"
+    merged = merge(upstream_folder, [first, other.finetuned], [0.5], out=tmp_path / "merged")[0]
+    origin, one, two, result = (_weights(folder) for folder in (upstream_folder, first, other.finetuned, merged.folder))
+    for key, value in origin.items():
+        if value.is_floating_point():
+            expected = value + 0.5 * ((one[key] - value) + (two[key] - value)) / 2
+            torch.testing.assert_close(result[key], expected, rtol=1e-6, atol=1e-7)
