@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import say
-from speechft.data.corpora import as_cuts, read_split
+from speechft.data.audio import load_audio
+from speechft.data.corpora import Found, as_cuts, entries_of, find, headers_of
 from speechft.data.cuts import Entry
-from speechft.data.headers import Headers
+from speechft.data.headers import Headers, in_threads
 from speechft.data.problems import Problem, counted, refusal, together, write_listing
 from speechft.errors import SpeechFTError, UsageError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 LabelCheck = Callable[[Sequence[Any]], Iterable[tuple[str, str]]]
 """Cuts -> (id, reason) of those whose label the task cannot learn; `Task.check` with its upstream."""
 
-_CHECKS = {"shortest": 0.1, "longest": 60.0, "duplicates": True}
+_CHECKS = {"shortest": 0.1, "longest": 60.0, "duplicates": True, "decode": False}
 
 
 @dataclass
@@ -53,14 +54,18 @@ class Corpus:
             say(f"{len(self.problems)} utterances skipped; they are listed in {listing}")
 
 
-def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True) -> Corpus:
+def load_corpus(
+    data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True, listing: Path | None = None
+) -> Corpus:
     """Read and check the corpora of the `data` group; nothing bad is left in.
 
     Args:
-        data: `train` and `dev` (see `corpora.read_split`), and `checks`: `shortest` and `longest` (seconds; null for no
-            limit) and `duplicates` (whether an utterance of dev may not be in train too).
+        data: `train` and `dev` (see `corpora.find`), and `checks`: `shortest` and `longest` (seconds; null for no
+            limit), `duplicates` (whether an utterance of dev may not be in train too) and `decode` (whether all audio is
+            decoded, too, which takes long, and finds files that break off).
         check_labels: the task's view of the labels.
         loud: show progress.
+        listing: where to list what is bad, if nothing else is left.
 
     Raises:
         UsageError: an unknown kind or option.
@@ -69,35 +74,40 @@ def load_corpus(data: Mapping[str, Any], check_labels: LabelCheck | None = None,
     checks = {**_CHECKS, **(data.get("checks") or {})}
     if unknown := sorted(checks.keys() - _CHECKS.keys()):
         raise UsageError(f"unknown check of data: {', '.join(unknown)}", f"known: {', '.join(_CHECKS)}")
-    entries: dict[str, list[Entry]] = {}
-    problems: list[Problem] = []
+    found: dict[str, list[Found]] = {}
     missing: list[SpeechFTError] = []
     for name in ("train", "dev"):
-        if not data.get(name):
-            continue
         try:
-            entries[name], found = read_split(data[name], name, loud)
-            problems += found
+            found[name] = find(data.get(name) or [])
         except UsageError:
             raise
         except SpeechFTError as error:
             missing.append(error)
     if missing:
         raise together(missing) from missing[0]
-    for name, part in entries.items():
-        problems += _durations(part, name, checks["shortest"], checks["longest"])
+    headers = headers_of((one for part in found.values() for one in part), loud)
+    entries: dict[str, list[Entry]] = {}
+    problems: list[Problem] = []
+    for name, part in found.items():
+        if part:
+            entries[name], bad_ones = entries_of(part, headers, name)
+            problems += bad_ones
+    for name, usable in entries.items():
+        problems += _durations(usable, name, checks["shortest"], checks["longest"])
+        if checks["decode"]:
+            problems += _decoded(usable, name, loud)
         if check_labels is not None:
-            cuts = [cut for entry in part for cut in entry.cuts]
-            owner = {cut.id: entry.id for entry in part for cut in entry.cuts}
+            cuts = [cut for entry in usable for cut in entry.cuts]
+            owner = {cut.id: entry.id for entry in usable for cut in entry.cuts}
             found_labels = {owner[one]: reason for one, reason in check_labels(cuts)}
             problems += [Problem(name, one, "label", reason) for one, reason in found_labels.items()]
     if checks["duplicates"] and "train" in entries and "dev" in entries:
-        problems += duplicates(entries["train"], entries["dev"], loud)
+        problems += duplicates(entries["train"], entries["dev"], headers, loud)
     problems = list({(one.split, one.id): one for one in reversed(problems)}.values())[::-1]  # the first of each
     bad = {(one.split, one.id) for one in problems}
     good = {name: [entry for entry in part if (name, entry.id) not in bad] for name, part in entries.items()}
     if problems and not all(good.values()):
-        raise refusal(problems)
+        raise refusal(problems, write_listing(listing, problems) if listing else None)
     summary = {name: _summary(part, data.get("batch_seconds")) for name, part in good.items()}
     dev = as_cuts(good["dev"]) if "dev" in good else None
     return Corpus(as_cuts(good.get("train", [])), dev, problems, summary)
@@ -115,14 +125,30 @@ def _durations(entries: Sequence[Entry], split: str, shortest: float | None, lon
     return found
 
 
-def duplicates(train: Sequence[Entry], dev: Sequence[Entry], loud: bool = True) -> list[Problem]:
+def _decoded(entries: Sequence[Entry], split: str, loud: bool) -> list[Problem]:
+    """Utterances whose audio cannot be read to its end, though its header can."""
+
+    def decode(name: str) -> SpeechFTError | None:
+        entry = by_name[name]
+        try:
+            if entry.path is not None:
+                load_audio(entry.path, entry.start, entry.seconds)
+        except SpeechFTError as error:
+            return error
+        return None
+
+    by_name = {entry.id: entry for entry in entries}
+    results = in_threads(f"decoding the audio of {split}", decode, list(by_name), loud)
+    return [Problem(split, name, "unreadable", error.what, error.mend) for name, error in results if error is not None]
+
+
+def duplicates(train: Sequence[Entry], dev: Sequence[Entry], headers: Headers, loud: bool = True) -> list[Problem]:
     """Utterances of train that are in dev too: by their id, as the same part of the same file, or as a file of the same
-    bytes. Only files of equal size are compared; what was read of them is kept with the headers.
+    bytes. Only files of equal size are compared; what was read of them is kept with the headers. In joint training one
+    task's train may have another's dev.
     """
     ids = {entry.id for entry in dev}
     found = {entry.id: f"utterance {entry.id} is in train and in dev" for entry in train if entry.id in ids}
-    headers = Headers(entry.path for entry in (*train, *dev) if entry.path is not None)
-    headers.read(loud=False)  # all of it is known by now
     contents = _same_size(train, dev, headers, loud)
     places: dict[Any, list[Entry]] = defaultdict(list)
     for entry in dev:

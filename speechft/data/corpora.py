@@ -63,7 +63,7 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
     """Read the corpora of one split.
 
     Args:
-        sources: see `read_split`.
+        sources: see `find`.
         skip_bad: leave out what cannot be used instead of stopping.
 
     Returns:
@@ -73,7 +73,8 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
         UsageError: an unknown kind or option.
         SpeechFTError: a missing folder, audio that is missing or broken, an empty transcript, or nothing left.
     """
-    entries, problems = read_split(sources)
+    found = find(sources)
+    entries, problems = entries_of(found, headers_of(found), "train")
     if problems and not skip_bad:
         raise refusal(problems)
     return as_cuts(entries), [(problem.id, problem.reason) for problem in problems]
@@ -93,53 +94,62 @@ def as_cuts(entries: Iterable[Entry]) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def read_split(sources: Iterable[Mapping[str, Any]], name: str = "train", loud: bool = True,
-               ) -> tuple[list[Entry], list[Problem]]:  # fmt: skip
-    """Read the corpora of one split.
+def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
+    """What the readers of a split's entries find; no audio is looked at.
 
     Args:
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`. `split` may be a list. Any
             kind also takes, in the order in which they are applied: `speaker_fraction` (a share of the speakers, such
-            as `[0.0, 0.9]`, by a hash of their names), `limit` (utterances), `min_seconds`, `max_seconds`, `hours`
-            (from the start, up to the utterance that passes it), `normalize: letters` (see `text.letters`), `task`
-            (whose it is, in joint training), and `speeds`: every utterance once at each of these speeds, pitch included
-            (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
-        name: of the split, for messages.
-        loud: show progress.
-
-    Returns:
-        What can be used, and what cannot.
+            as `[0.0, 0.9]`, by a hash of their names), `limit` (utterances), `task` (whose it is, in joint training),
+            `min_seconds`, `max_seconds`, `hours` (from the start, up to the utterance that passes it),
+            `normalize: letters` (see `text.letters`), and `speeds`: every utterance once at each of these speeds, pitch
+            included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
 
     Raises:
         UsageError: an unknown kind or option.
-        SpeechFTError: folders or files of a corpus are missing, or an id is in the split twice.
+        SpeechFTError: folders or files of corpora are missing; all of them are named.
     """
     found, missing = [], []
     for source in sources:
         try:
-            found.append((_Options.of(source), _items(source)))
+            options = Options.of(source)
+            found.append(Found(options, options.select(_items(source))))
         except UsageError:
             raise
         except SpeechFTError as error:
             missing.append(error)
     if missing:
         raise together(missing) from missing[0]
-    headers = Headers(path for _, items in found for item in items if (path := path_of(item)) is not None)
+    return found
+
+
+def headers_of(found: Iterable[Found], loud: bool = True) -> Headers:
+    """The headers of all audio files; `loud` shows progress."""
+    headers = Headers(path for one in found for item in one.items if (path := path_of(item)) is not None)
     headers.read(loud)
+    headers.save()
+    return headers
+
+
+def entries_of(found: Iterable[Found], headers: Headers, split: str) -> tuple[list[Entry], list[Problem]]:
+    """What can be used of a split, and what cannot.
+
+    Raises:
+        SpeechFTError: an id is in the split twice.
+    """
     entries: list[Entry] = []
     problems: list[Problem] = []
-    for options, items in found:
-        heard = 0.0
-        for item in options.select(items):
+    for one in found:
+        options, heard = one.options, 0.0
+        for item in one.items:
             if options.hours is not None and heard > 3600 * options.hours:
                 break
-            entry = entry_of(item, headers, options.normalize, options.speeds, name)
+            entry = entry_of(item, headers, options.normalize, options.speeds, split)
             if isinstance(entry, Problem):
                 problems.append(entry)
             elif options.shortest <= entry.seconds and (options.longest is None or entry.seconds <= options.longest):
                 heard += entry.seconds
                 entries.append(entry)
-    headers.save()
     seen: set[str] = set()
     for entry in entries:
         if entry.id in seen:
@@ -149,7 +159,7 @@ def read_split(sources: Iterable[Mapping[str, Any]], name: str = "train", loud: 
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
     """What every kind takes."""
 
     fraction: tuple[float, float] | None
@@ -164,13 +174,19 @@ class _Options:
     NAMES = ("speaker_fraction", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds", "task")
 
     @classmethod
-    def of(cls, source: Mapping[str, Any]) -> _Options:
+    def of(cls, source: Mapping[str, Any]) -> Options:
         fraction, normalize = source.get("speaker_fraction"), source.get("normalize")
         if normalize not in (None, "letters"):
             raise UsageError(f"normalize {normalize!r} of a corpus", "known: letters, or null for the text as it is")
+        numbers = {key: source.get(key) for key in ("limit", "min_seconds", "max_seconds", "hours")}
+        wrong = [key for key, value in numbers.items() if value is not None and not isinstance(value, (int, float))]
+        if wrong:
+            raise UsageError(f"{wrong[0]} {numbers[wrong[0]]!r} of a corpus", "give a number, or null")
+        if fraction is not None and not (isinstance(fraction, (list, tuple)) and len(fraction) == 2):
+            raise UsageError(f"speaker_fraction {fraction!r} of a corpus", "give two numbers, such as [0.0, 0.9]")
         return cls(
-            None if fraction is None else (float(fraction[0]), float(fraction[1])), source.get("limit"),
-            float(source.get("min_seconds") or 0.0), source.get("max_seconds"), source.get("hours"),
+            None if fraction is None else (float(fraction[0]), float(fraction[1])), numbers["limit"],
+            float(numbers["min_seconds"] or 0.0), numbers["max_seconds"], numbers["hours"],
             normalize == "letters", _speeds(source.get("speeds")), source.get("task"),
         )  # fmt: skip
 
@@ -180,6 +196,14 @@ class _Options:
             items = [item for item in items if low <= speaker_position(_speaker(item)) < high]
         items = items[: self.limit]
         return items if self.task is None else [belonging(item, self.task) for item in items]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found: utterances or lhotse's cuts, and what to do with them."""
+
+    options: Options
+    items: list[Any]
 
 
 def _speeds(value: Any) -> list[float]:
@@ -195,7 +219,7 @@ def _speeds(value: Any) -> list[float]:
 
 def _items(source: Mapping[str, Any]) -> list[Any]:
     """The utterances or cuts of an entry's corpus."""
-    options = {key: value for key, value in source.items() if key not in _Options.NAMES}
+    options = {key: value for key, value in source.items() if key not in Options.NAMES}
     kind = str(options.pop("kind", None))
     if kind not in KINDS:
         raise UsageError(f"unknown corpus kind {kind!r}", f"known: {', '.join(sorted(KINDS))}")

@@ -38,7 +38,7 @@ class Headers:
 
     def read(self, loud: bool = True) -> None:
         """Read every header that is not known yet."""
-        for path, found in _in_threads("reading audio headers", self._look, self._paths, loud):
+        for path, found in in_threads("reading audio headers", self._look, self._paths, loud):
             if isinstance(found, SpeechFTError):
                 self._errors[path] = found
                 self._changed |= self._known.pop(path, None) is not None
@@ -80,7 +80,7 @@ class Headers:
     def contents(self, paths: Sequence[Path], loud: bool = True) -> Mapping[Path, str]:
         """The sha256 of each file's bytes; files that cannot be read are left out."""
         wanted = [str(path) for path in paths if len(self._known.get(str(path), [])) == 5]
-        for path, digest in _in_threads("comparing audio", _digest, wanted, loud):
+        for path, digest in in_threads("comparing audio", _digest, wanted, loud):
             if digest is not None:
                 self._known[path].append(digest)
                 self._changed = True
@@ -117,7 +117,7 @@ def _digest(path: str) -> str | None:
         return None
 
 
-def _in_threads(title: str, work: Callable[[str], Any], paths: Sequence[str], loud: bool) -> list[tuple[str, Any]]:
+def in_threads(title: str, work: Callable[[str], Any], paths: Sequence[str], loud: bool) -> list[tuple[str, Any]]:
     """`work` of every path, in order, with a counter on stderr."""
     results = []
     with ThreadPoolExecutor(_THREADS) as pool:

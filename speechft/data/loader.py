@@ -103,7 +103,7 @@ class Batches:
 
     Args:
         cuts: the corpus.
-        seconds: batch by seconds of audio (None: by count).
+        seconds: batch by seconds of audio, padding counted (None: by count).
         size: utterances in a batch at most (None: by seconds alone).
         buckets: how many duration buckets utterances are drawn from.
         seed: fixes the order.
@@ -187,6 +187,24 @@ class Batches:
                 raise batch
             self._advance()
             yield batch
+
+
+def _within(batch: CutSet, seconds: float | None) -> Iterator[CutSet]:
+    """A batch in pieces of at most so many seconds, padding counted.
+
+    lhotse stops before one more utterance like the longest so far would be too much, so a much longer one may still come
+    in. What is longer than a batch is a piece of its own.
+    """
+    from lhotse import CutSet
+
+    piece: list[Any] = []
+    for cut in batch:
+        if seconds and piece and (len(piece) + 1) * max(one.duration for one in (*piece, cut)) > seconds:
+            yield CutSet.from_cuts(piece)
+            piece = []
+        piece.append(cut)
+    if piece:
+        yield CutSet.from_cuts(piece)
 
 
 def in_order(cuts: CutSet, seconds: float, rank: int = 0, world: int = 1, workers: int = 0) -> Iterator[Batch]:

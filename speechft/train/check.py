@@ -44,11 +44,11 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
         raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
     task = build_task(settings["task"])
     upstream = load_upstream(settings["upstream"])
-    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts))
-    listing = None
+    path = listing_path(settings, out)
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), listing=path)
     lines = corpus.lines()
-    if corpus.problems:
-        listing = write_listing(listing_path(settings, out), corpus.problems)
+    listing = write_listing(path, corpus.problems) if corpus.problems else None
+    if listing is not None:
         lines[-1] += f", listed in {listing}"
     else:
         lines.append("bad: none")
@@ -70,9 +70,10 @@ def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, lou
     from speechft.data.check import load_corpus
     from speechft.data.joint import data_section
 
-    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), loud)
+    path = listing_path(settings)
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), loud, path)
     if corpus.problems and not settings["data"]["skip_bad"]:
-        raise refusal(corpus.problems, write_listing(listing_path(settings), corpus.problems))
+        raise refusal(corpus.problems, write_listing(path, corpus.problems))
     return corpus
 
 

@@ -96,8 +96,17 @@ def test_limits_can_be_moved_and_switched_off(corpus):
     assert not _found(_data(corpus, checks={"shortest": None, "duplicates": False}))[0]
     with pytest.raises(SpeechFTError, match=r"u1 of train is 1.0 s long, and .* more .*9 long"):
         load_corpus(_data(corpus, checks={"shortest": 0.01, "longest": 0.5, "duplicates": False}))
-    with pytest.raises(UsageError, match="unknown check of data: longer; known: shortest, longest, duplicates"):
+    with pytest.raises(UsageError, match="unknown check of data: longer; known: shortest, longest, duplicates, decode"):
         load_corpus(_data(corpus, checks={"longer": 1}))
+
+
+def test_audio_that_breaks_off_is_found_by_decoding(corpus):
+    path = noise(corpus["folder"] / "0.flac", seconds=1.0)
+    path.write_bytes(path.read_bytes()[:4000])  # the header is whole
+    corpus["train"][0]["path"] = "0.flac"
+    assert not _found(_data(corpus))[0]
+    found, loaded = _found(_data(corpus, checks={"decode": True}))
+    assert found == {("train", "u0"): "unreadable"} and "0.flac cannot be read" in loaded.problems[0].reason
 
 
 def test_duplicates_by_id_by_part_and_by_content(corpus):
@@ -258,7 +267,7 @@ def test_every_configuration_names_what_its_readers_take(name):
     import inspect
 
     from speechft.config.locate import config_dir, group_names
-    from speechft.data.corpora import KINDS, _Options
+    from speechft.data.corpora import KINDS, Options
 
     assert name in group_names("data") and not any(one.startswith("_") for one in group_names("data"))
     given = {"root": "/x", "table": "/x", "name": "x", "recipe": "x"}
@@ -267,6 +276,6 @@ def test_every_configuration_names_what_its_readers_take(name):
     data = compose("train", [f"data={name}", *words])["data"]
     for source in (*data["train"], *data["dev"]):
         takes = inspect.signature(KINDS[source["kind"]]).parameters
-        assert set(source) - {"kind", *_Options.NAMES} <= set(takes)
+        assert set(source) - {"kind", *Options.NAMES} <= set(takes)
     assert {"skip_bad", "checks", "batch_seconds", "batch_size", "buckets", "workers"} <= data.keys()
     assert text.startswith("# speechft train ") and f"data={name}" in text.splitlines()[0]
