@@ -61,8 +61,8 @@ def load_corpus(
 
     Args:
         data: `train` and `dev` (see `corpora.find`), and `checks`: `shortest` and `longest` (seconds; null for no
-            limit), `duplicates` (whether an utterance of dev may not be in train too) and `decode` (whether all audio is
-            decoded, too, which takes long, and finds files that break off).
+            limit), `duplicates` (whether an utterance of dev may not be in train too) and `decode` (whether all audio
+            is decoded, too, which takes long, and finds files that break off).
         check_labels: the task's view of the labels.
         loud: show progress.
         listing: where to list what is bad, if nothing else is left.

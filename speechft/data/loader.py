@@ -151,7 +151,7 @@ class Batches:
         else:
             sampler = SimpleCutSampler(self._cuts, **common)
         sampler.set_epoch(epoch)
-        return list(sampler)
+        return [piece for batch in sampler for piece in _within(batch, self._seconds)]
 
     def _planned(self, epoch: int) -> list[CutSet]:
         plan = self.plan(epoch)
@@ -192,8 +192,8 @@ class Batches:
 def _within(batch: CutSet, seconds: float | None) -> Iterator[CutSet]:
     """A batch in pieces of at most so many seconds, padding counted.
 
-    lhotse stops before one more utterance like the longest so far would be too much, so a much longer one may still come
-    in. What is longer than a batch is a piece of its own.
+    lhotse stops where one more utterance like the longest so far would be too much, so a much longer one may still
+    come in. What is longer than a batch is a piece of its own.
     """
     from lhotse import CutSet
 
