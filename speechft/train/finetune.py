@@ -170,7 +170,9 @@ def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]
     total = int(trainer["steps"])
     if not isinstance(upstream, SpeechEncoder):
         raise UsageError(f"{upstream.identity.name} has no CNN to keep the output of", "leave trainer.keep_cnn out")
-    if "cnn" in strategy.trainable_parts(upstream.parts(), total - 1, total):
+    frozen = {id(parameter) for parameter in strategy.frozen(upstream, total).values()}
+    trains = any(id(parameter) not in frozen for parameter in upstream.parts()["cnn"])
+    if trains and not strategy.adapter.kind:  # beside adapters nothing trains
         raise UsageError(
             f"strategy {strategy.name} trains the CNN, so its output cannot be kept", "leave trainer.keep_cnn out"
         )
