@@ -67,6 +67,7 @@ def test_metrics_are_the_tasks_own(prepared):
     assert task.settings()["feeling"] == {"classes": {"emotion": ["angry", "happy", "neutral"]}}
 
 
+@pytest.mark.slow
 def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
     common = ["task=joint", f"task.tasks={TASKS}", "task.head_lr=5e-3", "trainer.lr=5e-4", *words]
     more = ["trainer.steps=45", "trainer.eval_every=45", "trainer.checkpoint_every=20"]

@@ -19,6 +19,7 @@ def _task():
     return build_task({**read_group("task", "sf"), "head": "linear", "specaugment": None})
 
 
+@pytest.mark.slow
 def test_slots_are_learned(table, tmp_path):
     before, after = learn(_task(), cuts_of(table, "train"), cuts_of(table, "dev"), tmp_path, 60, lr=1e-3)
     assert before["slot_type_f1"] < 40 and after["slot_type_f1"] > 55 and after["slot_value_cer"] < 75, (before, after)
