@@ -74,7 +74,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     strategy = build_strategy(settings["strategy"])
-    upstream = load_upstream(settings["upstream"])
+    upstream = load_upstream(settings["upstream"]).to(accelerator.device)  # a task may let it compute its targets
     if not upstream.trainable:
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
     strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read

@@ -106,5 +106,7 @@ def test_mistakes_are_explained(words, tmp_path):
         build_task(settings["task"]).prepare(load_upstream("hubert_nano"), cuts, None, tmp_path)
     with pytest.raises(UsageError, match=r"task.tasks names no task"):
         build_task({"kind": "joint", "tasks": {}})
+    with pytest.raises(UsageError, match=r"task.tasks.ks.head_lr: all heads learn at one rate; set task.head_lr"):
+        build_task({"kind": "joint", "tasks": {"ks": {"head_lr": 1e-3}}})
     with pytest.raises(UsageError, match="has a dot"):
         build_task({"kind": "joint", "tasks": {"a.b": {"task": "sid"}}})
