@@ -37,8 +37,9 @@ class Part:
         task: its own section, as `build_task` takes it.
         weight: of its loss.
         share: of the batches; what counts is the ratio to the others' shares.
-        data: its own data section, or parts of one (`batch_size`, `batch_seconds`, `buckets`); what it lacks is the
-            run's. With `use`, a choice of `configs/data/` with the other keys changed in it.
+        data: its own data section, or parts of one; what it lacks is the run's. In joint training `train` and `dev`,
+            `batch_size`, `batch_seconds` and `buckets` are its own, the rest (`workers` ...) is the run's. With `use`,
+            a choice of `configs/data/` with the other keys changed in it.
         trainer: what it changes of the run's trainer, where it is trained alone.
     """
 

@@ -46,10 +46,9 @@ def build_task(settings: Mapping[str, Any]) -> Task:
 
         options["lexicon"] = str(make_corpus(str(lexicon["synthetic"]), int(lexicon.get("seed", 0))).lexicon)
     try:
-        inspect.signature(make).bind(**options)
+        task = make(**options)
     except TypeError as error:
         raise UsageError(f"task {kind}: {error}", "check the task section of the configuration") from error
-    task = make(**options)
     for attribute in ("name", "metric"):
         if not hasattr(task, attribute):
             raise UsageError(f"task {kind} has no {attribute}", "see speechft.tasks.base.Task for each")

@@ -30,9 +30,9 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
             `layers`; `path` (`voice`: see `voice.VoiceEncoder`); `path` and `delay` (seconds). With `context` (seconds;
             null: the whole utterance) every frame gets the `statistics` (`mean`, `std`) of the frames that far around
             it instead of its own: what lasts, voices and channels, rather than sounds.
-        own: what `upstream: own` means: the upstream that is to be trained, as it starts. Its `layers` may be left out:
-            then the one at three quarters of its depth, such as the ninth of twelve, whose clusters HuBERT's large
-            models learned from (2106.07447, section IV).
+        own: what `upstream: own` means: the upstream that is to be trained, as it starts; features of upstreams are
+            computed on its device. Its `layers` may be left out: then the one at three quarters of its depth, such as
+            the ninth of twelve, whose clusters HuBERT's large models learned from (2106.07447, section IV).
 
     Raises:
         UsageError: unknown features or statistics.
@@ -56,9 +56,9 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
             layers = [round(0.75 * (model.num_layers - 1))]
         if not name or not layers:
             raise UsageError("a code book of an upstream needs `upstream` and `layers`", "for example layers: [4, 6]")
-        compute, source = _upstream(
-            model or str(name), [int(layer) for layer in layers], bool(options.get("half", False))
-        )
+        device = torch.device("cpu") if own is None else next(own.parameters()).device
+        compute, source = _upstream(model or str(name), [int(layer) for layer in layers],
+                                    bool(options.get("half", False)), device)  # fmt: skip
     elif kind == "voice":
         if not options.get("path"):
             raise UsageError("a code book of voices needs `path`", "give a speaker encoder's pretrained.pt")
@@ -131,19 +131,19 @@ def _logmel() -> Featurize:
     return compute
 
 
-def _upstream(source: str | Upstream, layers: list[int], half: bool) -> tuple[Featurize, str]:
+def _upstream(source: str | Upstream, layers: list[int], half: bool, device: torch.device) -> tuple[Featurize, str]:
     """Hidden layers of an upstream side by side (HuBERT's later iterations); `half` computes them in bfloat16."""
     from speechft.upstreams.load import load_upstream
 
-    model = load_upstream(source) if isinstance(source, str) else source.eval()
+    model = load_upstream(source).to(device) if isinstance(source, str) else source.eval()
     wrong = [layer for layer in layers if not 0 <= layer < model.num_layers]
     if wrong:
         raise UsageError(f"{model.identity.name} has no layers {wrong}", f"choose from 0 to {model.num_layers - 1}")
 
     def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            hidden = model(waves)
-        states = torch.cat([hidden.states[layer] for layer in layers], dim=2)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            hidden = model([wave.to(device) for wave in waves])
+        states = torch.cat([hidden.states[layer] for layer in layers], dim=2).cpu()
         return [(state[:count], model.frame_rate, model.first_centre)
                 for state, count in zip(states, hidden.frames.tolist(), strict=True)]  # fmt: skip
 

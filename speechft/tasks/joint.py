@@ -35,6 +35,9 @@ class Joint(Task):
         parts = read_parts(tasks)
         if any("." in name for name in parts):
             raise UsageError("a name in task.tasks has a dot", "give it another one, and the task as `task`")
+        for name, part in parts.items():
+            if part.task.get("head_lr") is not None:
+                raise UsageError(f"task.tasks.{name}.head_lr: all heads learn at one rate", "set task.head_lr")
         self.tasks = nn.ModuleDict({name: build_task(part.task) for name, part in parts.items()})
         self._weights = {name: part.weight for name, part in parts.items()}
         first = next(iter(parts))

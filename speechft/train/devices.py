@@ -38,12 +38,16 @@ def start(trainer: Mapping[str, Any]) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
     # accelerate takes several processes without a GPU for several runs, unless it is told that they mean the CPU.
     cpu = trainer["device"] == "cpu" or (count() > 1 and not torch.cuda.is_available())
     if trainer["precision"] == "fp16" and (cpu or not torch.cuda.is_available()):
         raise UsageError("trainer.precision=fp16 needs a GPU", "choose bf16 or no")
+    # accelerate remembers the precision and the device of a process's first run, and would refuse others to a second one
+    # (a sweep, a notebook). The group of processes stays.
+    AcceleratorState._reset_state(reset_partial_state=count() == 1)
     # The first may have much to do before the others go on: an evaluation, clusters of a large corpus. A process that
     # dies is the launcher's to notice.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))

@@ -72,7 +72,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     if trainer["threads"]:
         torch.set_num_threads(int(trainer["threads"]))
     strategy = build_strategy(settings["strategy"])
-    upstream = load_upstream(settings["upstream"])
+    upstream = load_upstream(settings["upstream"]).to(accelerator.device)  # a task may let it compute its targets
     if not upstream.trainable:
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
     strategy.check(upstream, int(trainer["steps"]))  # an impossible choice shows before the data is read
@@ -166,7 +166,9 @@ def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]
     total = int(trainer["steps"])
     if not isinstance(upstream, SpeechEncoder):
         raise UsageError(f"{upstream.identity.name} has no CNN to keep the output of", "leave trainer.keep_cnn out")
-    if "cnn" in strategy.trainable_parts(upstream.parts(), total - 1, total):
+    frozen = {id(parameter) for parameter in strategy.frozen(upstream, total).values()}
+    trains = any(id(parameter) not in frozen for parameter in upstream.parts()["cnn"])
+    if trains and not strategy.adapter.kind:  # beside adapters nothing trains
         raise UsageError(
             f"strategy {strategy.name} trains the CNN, so its output cannot be kept", "leave trainer.keep_cnn out"
         )

@@ -100,11 +100,12 @@ def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) 
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
     tensors = read_tensors(checkpoint / _LEARNER)
-    averaged = read_tensors(checkpoint / _AVERAGE) if average is not None else {}
+    state = read_json(checkpoint / _STATE)
+    averaged = read_tensors(checkpoint / _AVERAGE) if average is not None and "averaged" in state else None
     try:
         learner.load_state_dict(tensors, strict=True)
-        if average is not None:
-            average.restore(averaged, int(read_json(checkpoint / _STATE)["averaged"]))
+        if average is not None:  # where the run had none so far (a configuration changed on purpose), it begins here
+            average.restore(averaged or dict(learner.named_parameters()), int(state.get("averaged", 0)))
     except Exception as error:
         raise _misfit(checkpoint, error) from error
 

@@ -10,8 +10,9 @@ from speechft.errors import UsageError
 
 @pytest.mark.parametrize("group", ["upstream", "task", "strategy", "trainer"])
 def test_every_choice_composes(group):
+    needed = {"joint": "task.tasks={pr: {}}", "sequential": "task.tasks={pr: {}}", "own": "task.kind=mine.py:Mine"}
     for name in group_names(group):
-        settings = compose("train", [f"{group}={name}", "data=synthetic"])
+        settings = compose("train", [f"{group}={name}", "data=synthetic", *filter(None, [needed.get(name)])])
         assert settings[group] == {
             **settings[group],
             **{k: v for k, v in read_group(group, name).items() if k == "name"},

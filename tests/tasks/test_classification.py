@@ -32,15 +32,17 @@ def _task(name, **options):
     return build_task({**read_group("task", name), **options})
 
 
-@pytest.mark.parametrize(
-    ("name", "steps", "reached"), [("sid", 30, 70), ("ks", 24, 65), ("ic", 30, 60), ("er", 12, 80)]
-)
+@pytest.mark.parametrize(("name", "steps", "reached"), [
+    pytest.param("sid", 30, 70, marks=pytest.mark.slow), ("ks", 24, 65),
+    pytest.param("ic", 30, 60, marks=pytest.mark.slow), ("er", 12, 80),
+])  # fmt: skip
 def test_each_task_learns(name, steps, reached, table, two_words, tmp_path):
     source = two_words if name == "sid" else table
     before, after = learn(_task(name), cuts_of(source, "train"), cuts_of(source, "dev"), tmp_path, steps)
     assert before["accuracy"] < 50 and after["accuracy"] >= reached, (before, after)
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_other_utterances_labels(table, tmp_path):
     _, after = learn(_task("ks"), shuffled(cuts_of(table, "train")), cuts_of(table, "dev"), tmp_path, 30)
     assert after["accuracy"] < 60, after

@@ -15,7 +15,7 @@ from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
 from speechft.upstreams.load import load_upstream
 
-TASKS = "{ks: {weight: 0.5, share: 2, hidden: 32}, speaker: {task: sid, hidden: 16, data: {batch_size: 4}}}"
+TASKS = "{ks: {weight: 0.5, share: 2, hidden: 32}, feeling: {task: er, hidden: 16, data: {batch_size: 6}}}"
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,16 @@ def prepared(words, tmp_path_factory):
 
 def test_each_batch_is_its_tasks_with_its_weight(prepared):
     task, upstream, train, _ = prepared
-    assert task.metric == "ks_accuracy" and task.higher_is_better and task.name == "ks+speaker"
+    assert task.metric == "ks_accuracy" and task.higher_is_better and task.name == "ks+feeling"
     assert task.tasks["ks"].head.project.out_features == 32
-    assert task.tasks["speaker"].classes == {"speaker": ["ann", "bob", "eve"]}
-    for name, weight in (("ks", 0.5), ("speaker", 1.0)):
+    assert task.tasks["feeling"].classes == {"emotion": ["angry", "happy", "neutral"]}
+    for name, weight in (("ks", 0.5), ("feeling", 1.0)):
         cuts = [cut for cut in train if cut.id.startswith(f"{name}:")][:4]
         batch = Batch([read_cut(cut) for cut in cuts], cuts)
         alone, _ = task.tasks[name].step(upstream, batch)
         loss, figures = task.step(upstream, batch)
         torch.testing.assert_close(loss, weight * alone)
-        assert figures[f"{name}_loss"] == pytest.approx(float(alone)) and f"{name}_accuracy" in figures
+        assert figures[f"{name}_loss"] == pytest.approx(float(alone.detach())) and f"{name}_accuracy" in figures
         task.zero_grad()
         loss.backward()
         touched = {key.split(".")[1] for key, value in task.named_parameters() if value.grad is not None}
@@ -59,22 +59,23 @@ def test_metrics_are_the_tasks_own(prepared):
     task, upstream, _, dev = prepared
     with torch.no_grad():
         together = task.evaluate(upstream, in_order(dev, 3.0))
-        for name in ("ks", "speaker"):
+        for name in ("ks", "feeling"):
             own = [cut for cut in dev if cut.id.startswith(f"{name}:")]
             alone = task.tasks[name].evaluate(upstream, in_order(own, 3.0))
             assert together[f"{name}_accuracy"] == pytest.approx(alone["accuracy"])
-    assert together.keys() == {"ks_accuracy", "speaker_accuracy"}
-    assert task.settings()["speaker"] == {"classes": {"speaker": ["ann", "bob", "eve"]}}
+    assert together.keys() == {"ks_accuracy", "feeling_accuracy"}
+    assert task.settings()["feeling"] == {"classes": {"emotion": ["angry", "happy", "neutral"]}}
 
 
+@pytest.mark.slow
 def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
     common = ["task=joint", f"task.tasks={TASKS}", "task.head_lr=5e-3", "trainer.lr=5e-4", *words]
-    more = ["trainer.steps=30", "trainer.eval_every=30", "trainer.checkpoint_every=10"]
+    more = ["trainer.steps=45", "trainer.eval_every=45", "trainer.checkpoint_every=20"]
     run = finetune([*common, *more], tmp_path / "whole")
     lines = read_metrics(run.metrics)
     last = [line for line in lines if "dev_ks_accuracy" in line][-1]
-    assert last["dev_ks_accuracy"] >= 60 and last["dev_speaker_accuracy"] >= 60, last
-    assert {key for line in lines for key in line} >= {"ks_loss", "speaker_loss"}
+    assert last["dev_ks_accuracy"] >= 50 and last["dev_feeling_accuracy"] >= 60, last
+    assert {key for line in lines for key in line} >= {"ks_loss", "feeling_loss"}
 
     second = tmp_path / "second"
     with pytest.MonkeyPatch.context() as patch:
@@ -82,13 +83,13 @@ def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
 
         save = loop.checkpoint_files.save
 
-        def stop_at_20(folder, step, *rest):
+        def stop_at_40(folder, step, *rest):
             result = save(folder, step, *rest)
-            if step == 20:
+            if step == 40:
                 raise KeyboardInterrupt
             return result
 
-        patch.setattr(loop.checkpoint_files, "save", stop_at_20)
+        patch.setattr(loop.checkpoint_files, "save", stop_at_40)
         with pytest.raises(KeyboardInterrupt):
             finetune([*common, *more], second)
     again = finetune([*common, *more], second)
@@ -105,5 +106,7 @@ def test_mistakes_are_explained(words, tmp_path):
         build_task(settings["task"]).prepare(load_upstream("hubert_nano"), cuts, None, tmp_path)
     with pytest.raises(UsageError, match=r"task.tasks names no task"):
         build_task({"kind": "joint", "tasks": {}})
+    with pytest.raises(UsageError, match=r"task.tasks.ks.head_lr: all heads learn at one rate; set task.head_lr"):
+        build_task({"kind": "joint", "tasks": {"ks": {"head_lr": 1e-3}}})
     with pytest.raises(UsageError, match="has a dot"):
         build_task({"kind": "joint", "tasks": {"a.b": {"task": "sid"}}})

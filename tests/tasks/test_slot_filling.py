@@ -19,11 +19,16 @@ def _task():
     return build_task({**read_group("task", "sf"), "head": "linear", "specaugment": None})
 
 
-def test_slots_are_learned_and_not_from_other_utterances_labels(table, tmp_path):
-    before, after = learn(_task(), cuts_of(table, "train"), cuts_of(table, "dev"), tmp_path, 40)
-    assert before["slot_type_f1"] < 40 and after["slot_type_f1"] > 60 and after["slot_value_cer"] < 75, (before, after)
-    _, other = learn(_task(), shuffled(cuts_of(table, "train")), cuts_of(table, "dev"), tmp_path, 40)
-    assert other["slot_type_f1"] < 50 and other["slot_value_cer"] > 75, other
+@pytest.mark.slow
+def test_slots_are_learned(table, tmp_path):
+    before, after = learn(_task(), cuts_of(table, "train"), cuts_of(table, "dev"), tmp_path, 60, lr=1e-3)
+    assert before["slot_type_f1"] < 40 and after["slot_type_f1"] > 55 and after["slot_value_cer"] < 75, (before, after)
+
+
+@pytest.mark.slow
+def test_nothing_is_learned_from_other_utterances_labels(table, tmp_path):
+    _, after = learn(_task(), shuffled(cuts_of(table, "train")), cuts_of(table, "dev"), tmp_path, 60, lr=1e-3)
+    assert after["slot_type_f1"] < 50 and after["slot_value_cer"] > 75, after
 
 
 def test_labels_are_characters_and_slots(table, tmp_path):

@@ -1,17 +1,22 @@
 """Spin: targets and loss against the definitions, in float64 and by hand; what it learns."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from learning import cuts_of, learn
+from safetensors.torch import load_file
 from tiny_labelled import make_labelled
 
 from speechft.data.loader import Batch, read_cut
 from speechft.errors import UsageError
 from speechft.tasks.build import build_task
 from speechft.tasks.spin import Spin, sinkhorn
+from speechft.train.finetune import finetune
 from speechft.upstreams.load import load_upstream
 
 
@@ -110,7 +115,6 @@ def test_it_learns_what_both_voices_share(table, tmp_path):
     found = []
     before, after = learn(task, cuts_of(table, "train"), dev, tmp_path, 30, lr=2e-4, head_lr=2e-3,
                           check=lambda upstream: found.append(nearness(upstream)))  # fmt: skip
-    print(before, after, found)
     assert after["spin_loss"] < 0.75 * before["spin_loss"] and after["spin_accuracy"] > before["spin_accuracy"]
     assert after["perplexity"] > 4 and found[0] > 0.2
 
@@ -119,3 +123,43 @@ def test_impossible_settings_are_refused():
     for option in ({"codewords": 1}, {"temperature": 0.0}, {"iterations": 0}, {"pitch_range": 0.5}):
         with pytest.raises(UsageError):
             build_task({"kind": "spin", **option})
+
+
+def test_the_last_layers_alone_can_be_trained_from_the_command(train_words, upstream_folder, tmp_path):
+    words = [word for word in train_words if not word.startswith(("task.", "trainer.steps"))]
+    more = [
+        "task=spin",
+        "task.codewords=8",
+        "trainer.steps=4",
+        "strategy.frozen_parts=[cnn,projection,position,layers.0]",
+    ]
+    run = finetune([*words, *more], tmp_path / "spin")
+    before, after = (load_file(folder / "model.safetensors") for folder in (upstream_folder, run.finetuned))
+    changed = {".".join(key.split(".")[:3]) for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"encoder.layers.1"}
+
+
+_TWO_PROCESSES = """
+import os, sys
+import torch
+from speechft.tasks.spin import sinkhorn
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meet", rank=rank, world_size=2)
+cosines = torch.load(f"{sys.argv[1]}/cosines.pt")
+torch.save(sinkhorn(cosines[:13] if rank == 0 else cosines[13:], 0.05, 3, everywhere=True), f"{sys.argv[1]}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_count_their_frames_together(tmp_path):
+    cosines = 2 * torch.rand(40, 6, generator=torch.Generator().manual_seed(2)) - 1
+    torch.save(cosines, tmp_path / "cosines.pt")
+    (tmp_path / "one.py").write_text(_TWO_PROCESSES)
+    started = [
+        subprocess.Popen([sys.executable, tmp_path / "one.py", tmp_path], env={**os.environ, "RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    assert [process.wait(300) for process in started] == [0, 0]
+    together = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)])
+    torch.testing.assert_close(together, sinkhorn(cosines, 0.05, 3))

@@ -80,6 +80,26 @@ def test_the_average_follows_its_formula_and_resumes_bit_for_bit(words, tmp_path
     assert _equal(_weights(finetune(words, run.folder).finetuned), before)
 
 
+def test_an_average_can_begin_in_the_middle_on_purpose(words, plain, tmp_path):
+    shutil.copytree(plain.folder, tmp_path / "run")
+    for path in ("finetuned", "checkpoints/step-8"):
+        shutil.rmtree(tmp_path / "run" / path)
+    run = finetune([*words, "trainer.ema=0.6", "allow_changed_config=true"], tmp_path / "run")
+    assert _losses(run) == _losses(plain)
+    name = "encoder.layers.1.feed_forward.output_dense.weight"
+    shadow = load_file(run.checkpoints / "step-8" / "average.safetensors")[f"upstream.model.{name}"]
+    at_6 = load_file(run.checkpoints / "step-6" / "learner.safetensors")[f"upstream.model.{name}"]
+    at_8 = _weights(plain.finetuned)[name]
+    low, high = torch.minimum(at_6, at_8) - 3e-3, torch.maximum(at_6, at_8) + 3e-3
+    assert ((shadow >= low) & (shadow <= high)).all() and not torch.equal(shadow, at_8)
+
+
+def test_half_precision_follows_full_precision(words, plain, tmp_path):
+    run = finetune([*words, "trainer.precision=bf16", "trainer.steps=8"], tmp_path / "run")
+    assert np.allclose(_losses(run), _losses(plain), rtol=0.03) and _losses(run) != _losses(plain)
+    assert all(tensor.dtype == torch.float32 for tensor in _weights(run.finetuned).values())
+
+
 def test_only_evaluations_after_the_unfreeze_count():
     selection = Selection("per", higher=False, patience=2)
     assert not selection.consider(1, "head", {"per": 1.0}) and selection.stale == 0
