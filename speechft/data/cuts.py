@@ -14,6 +14,9 @@ from speechft.data.readers.base import Utterance
 from speechft.data.text import letters
 from speechft.errors import SpeechFTError
 
+_TOLERANCE = 0.06
+"""Seconds by which a manifest's length may be off: some decoders of MP3 count the encoder's delay, some do not."""
+
 
 @dataclass
 class Entry:
@@ -95,14 +98,20 @@ def entry_of(item: Any, headers: Headers, normalize: bool, speeds: Sequence[floa
     else:
         cut = item if text == item.supervisions[0].text else item.map_supervisions(lambda one: _with_text(one, text))
         start, end = getattr(cut, "start", 0.0), getattr(cut, "start", 0.0) + cut.duration
-        said = (cut.recording.num_samples, cut.recording.sampling_rate) if info is not None else None
-        if info is not None and not cut.recording.transforms and said != (info.samples, info.rate):
-            reason = f"{path} has {info.samples} samples at {info.rate} Hz, its manifest says {said[0]} at {said[1]}"  # type: ignore[index]
+        if info is not None and not cut.recording.transforms and not _agrees(cut.recording, info):
+            said = f"{cut.recording.num_samples} at {cut.recording.sampling_rate}"
+            reason = f"{path} has {info.samples} samples at {info.rate} Hz, its manifest says {said}"
             return Problem(split, item.id, "unreadable", reason, "make the manifest again")
         if cut.sampling_rate != SAMPLE_RATE:
             cut = cut.resample(SAMPLE_RATE)
     cuts = [cut if speed == 1.0 else cut.perturb_speed(speed) for speed in speeds]
     return Entry(item.id, cuts, path, start, end, info)
+
+
+def _agrees(recording: Any, info: AudioInfo) -> bool:
+    """Whether a manifest tells of the file that is there."""
+    differing = abs(recording.num_samples - info.samples)
+    return recording.sampling_rate == info.rate and differing <= _TOLERANCE * info.rate
 
 
 def _with_text(supervision: Any, text: str | None) -> Any:
