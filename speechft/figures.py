@@ -74,9 +74,20 @@ def save(figure: Any, path: Path, formats: Sequence[str] = ("png",)) -> list[str
             # no date: the same results give the same bytes
             metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
             figure.savefig(temporary, dpi=160, format=kind, metadata=metadata)
+            figure.set_layout_engine("none")  # the layout is found: it holds for the next format
         names.append(target.name)
     pyplot().close(figure)
     return names
+
+
+def as_svg(figure: Any) -> str:
+    """A figure as SVG text that needs no font: letters are outlines."""
+    from io import StringIO
+
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.set_layout_engine("none")
+    return text.getvalue()
 
 
 def faded(colour: str, share: float) -> tuple[float, float, float]:

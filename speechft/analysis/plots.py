@@ -36,7 +36,7 @@ def draw(result: Mapping[str, Any], folder: Path, formats: Sequence[str] = ("png
     made.append(("updates", f"Size of the weight update, relative to {base}, by part of the model", updates(models)))
     made.append(("modules", f"Size of the weight update, relative to {base}, by layer and module", modules(models)))
     if result["layer_weights"]:
-        looks = {str(model["name"]): look for model, look in zip(models, _styled(models), strict=True)}
+        looks = {str(model["name"]): look for model, look in zip(models, styled(models), strict=True)}
         figure = layer_weights(result["layer_weights"], base, looks)
         made.append(("layer-weights", "Layer weights that SUPERB's heads learned", figure))
     return [
@@ -45,8 +45,8 @@ def draw(result: Mapping[str, Any], folder: Path, formats: Sequence[str] = ("png
     ]
 
 
-def _styled(models: Models) -> list[tuple[Any, str, Any]]:
-    """Colour, marker and line of each model: a series is a colour, darker where the fine-tuned side weighs more."""
+def styled(models: Models) -> list[tuple[Any, str, Any]]:
+    """Colour, marker and line of each model: a `series` is a colour, darker towards its last model."""
     series = list(dict.fromkeys(str(model["series"]) for model in models))
     styles = dict(zip(series, cycle(figures.STYLES), strict=False))
     looks = []
@@ -63,7 +63,7 @@ def similarity(models: Models, base: str) -> Any:
     pyplot = figures.pyplot()
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     for panel, (key, name) in zip(axes, _MEASURES, strict=True):
-        for model, (colour, marker, line) in zip(models, _styled(models), strict=True):
+        for model, (colour, marker, line) in zip(models, styled(models), strict=True):
             states = [one["layer"] for one in model["layers"]]
             values = [float("nan") if one[key] is None else one[key] for one in model["layers"]]
             panel.plot(states, values, linestyle=line, color=colour, marker=marker, markersize=4, label=model["name"])
@@ -112,7 +112,7 @@ def updates(models: Models) -> Any:
     pyplot = figures.pyplot()
     parts = list(dict.fromkeys(part for model in models for part in model["update"]["parts"]))
     figure, panel = pyplot.subplots(figsize=(max(6.0, 0.42 * len(parts) + 3), 3.8), layout="constrained")
-    for model, (colour, marker, line) in zip(models, _styled(models), strict=True):
+    for model, (colour, marker, line) in zip(models, styled(models), strict=True):
         own = model["update"]["parts"]
         values = [_per_cent(own[part]["relative"]) if part in own else float("nan") for part in parts]
         panel.plot(range(len(parts)), values, linestyle=line, color=colour, marker=marker, markersize=4,
@@ -143,17 +143,22 @@ def modules(models: Models) -> Any:
     finite = [value for table in tables for row in table for value in row if value == value]
     top = max(finite, default=0.0) or 1.0
     for panel, model, table in zip(axes[0], shown, tables, strict=True):
-        image = panel.imshow(table, cmap="cividis_r", vmin=0, vmax=top, aspect="auto")
+        # cells as shapes, not as a picture: a vector format then holds no pixels
+        image = panel.pcolormesh(table, cmap="cividis_r", vmin=0, vmax=top, edgecolors="white", linewidth=0.5)
         for row, values in enumerate(table):
             for column, value in enumerate(values):
                 if value == value:
                     colour = "white" if value > 0.55 * top else "black"
-                    panel.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
-        panel.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        panel.set_yticks(range(len(layers)), [part.replace("layers.", "layer ") for part in layers])
+                    panel.text(
+                        column + 0.5, row + 0.5, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour
+                    )
+        panel.set_xticks([0.5 + place for place in range(len(names))], names, rotation=40, ha="right")
+        labels = [part.replace("layers.", "layer ") for part in layers]
+        panel.set_yticks([0.5 + place for place in range(len(layers))], labels)
+        panel.invert_yaxis()
         panel.set_title(model["name"])
         panel.grid(False)
-    figure.colorbar(image, ax=list(axes[0]), label=_RELATIVE)
+    figure.colorbar(image, ax=list(axes[0]), label=_RELATIVE).solids.set_rasterized(False)
     return figure
 
 

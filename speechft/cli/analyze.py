@@ -53,29 +53,12 @@ def run(words: Sequence[str]) -> int:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The table, and what must be said beside it."""
-    heard = found["audio"]
-    head = ["model", "α", "‖τ‖/‖θ0‖ %", *(["CKA", "lowest (state)", "cosine", "rel. L2"] if heard else [])]
-    rows = [head]
-    for model in found["models"]:
-        row = [model["name"], "–" if model["alpha"] is None else f"{model['alpha']:g}",
-               _number(model["update"]["relative"], 100, 3)]  # fmt: skip
-        if heard:
-            own = model["similarity"]
-            low = own["lowest"]
-            row += [_number(own["cka"]), "–" if low is None else f"{low['cka']:.4f} ({low['layer']})",
-                    _number(own["cosine"]), _number(own["relative_l2"])]  # fmt: skip
-        rows.append(row)
+    from speechft.analysis.table import about, table
+
+    head, body = table(found)
+    rows = [head, *body]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if heard:
-        text.append(
-            f"Means over hidden states, against {found['base']['name']}, on {heard['utterances']} utterances "
-            f"({heard['seconds']:.0f} s, {heard['frames']} frames) of {heard['source']}."
-        )
-    text += [f"Note: {note}." for note in found["notes"]]
+    text += [about(found), *(f"Note: {note}." for note in found["notes"])]
     files = ["analysis.json", *(name for plot in found["plots"] for name in plot["files"])]
     return [*text, f"{found['folder']}/{', '.join(files)}"]
-
-
-def _number(value: float | None, factor: float = 1.0, digits: int = 4) -> str:
-    return "–" if value is None else f"{factor * value:.{digits}f}"

@@ -208,8 +208,8 @@ def test_the_command(place, cli):
     lines = done.stdout.splitlines()
     saved = json.loads((place / "runs" / "mine" / "analysis" / "analysis.json").read_text())
     cka = saved["models"][0]["similarity"]["cka"]
-    assert lines[0].split()[:3] == ["model", "α", "‖τ‖/‖θ0‖"] and f"{cka:.4f}" in lines[1]
-    assert "on 3 utterances (2 s," in lines[3] and lines[-1].startswith(f"{place}/runs/mine/analysis/analysis.json")
+    assert lines[0].split()[:3] == ["model", "α", "‖θ−θ0‖/‖θ0‖"] and f"{cka:.4f}" in lines[1]
+    assert "of 3 utterances (2 s) of" in lines[3] and lines[-1].startswith(f"{place}/runs/mine/analysis/analysis.json")
     assert done.stderr.startswith("compared with base: mine-alpha-0.5, mine-finetuned")
 
 
