@@ -15,6 +15,7 @@ VERBS = {
     "train": ("speechft.cli.train", "stage 1: fine-tune an upstream on a task"),
     "merge": ("speechft.cli.merge", "stage 2: interpolate it with the pre-trained upstream"),
     "eval": ("speechft.cli.eval", "stage 3: score upstreams on SUPERB (speechft eval superb)"),
+    "analyze": ("speechft.cli.analyze", "how far models moved, in weights and in features"),
     "convert": ("speechft.cli.convert", "a checkpoint in another format: Hugging Face's or s3prl's"),
     "report": ("speechft.cli.report", "tables and plots of finished evaluations"),
     "demo": ("speechft.cli.demo", "the whole method, offline, in minutes"),

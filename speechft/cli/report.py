@@ -12,8 +12,9 @@ _EPILOG = """examples:
   speechft report runs/superb --base hubert_base  everything scored there, against one row
 
 PATH is a run, a folder of results (what eval superb --out wrote), or one model's folder in it. Results of one model
-with several seeds, and of runs that differ by their seed alone, become one row. Writes report.md, report.json and
-the plots over alpha into the first folder, or --out."""
+with several seeds, and of runs that differ by their seed alone, become one row. Writes report.html (one page, nothing
+beside it), report.md, report.json and the plots into the first folder, or --out. What speechft analyze found out about
+the runs, and the layer weights that heads learned, are in it."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,6 +25,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--no-published", action="store_true", help="without the published rows")
     parser.add_argument("--draws", metavar="N", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default 0)")
+    parser.add_argument("--plots", metavar="F", nargs="+", default=["png"], help="png (default), pdf, svg")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the first folder)")
     arguments = parser.parse_intermixed_args(list(words))
 
@@ -32,8 +34,8 @@ def run(words: Sequence[str]) -> int:
 
     report = make_report(
         arguments.paths, arguments.out, arguments.base, arguments.reference, not arguments.no_published,
-        arguments.draws, arguments.seed,
+        arguments.draws, arguments.seed, arguments.plots,
     )  # fmt: skip
-    files = ["report.md", "report.json", *(plot["file"] for plot in report["plots"])]
+    files = ["report.html", "report.md", "report.json", *(name for one in report["pictures"] for name in one["files"])]
     result(arguments.json, report, [tables(report), f"{report['folder']}/{', '.join(files)}"])
     return 0

@@ -1,19 +1,33 @@
-"""`report.md` from `report.json`: tables, footnotes, what was compared and where the figures are from."""
+"""`report.md` from `report.json`: tables, footnotes, what was compared and where the figures are from.
+
+What the page (`html.py`) says in the same words, it takes from here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from speechft.analysis.table import about, table
+
 UNCHECKED = "°"
 
 
 def page(report: Mapping[str, Any]) -> str:
     """The whole text."""
-    parts = ["# SUPERB scores", tables(report), _how(report)]
-    parts += [f"![{plot['title']}]({plot['file']})" for plot in report["plots"]]
+    parts = ["# SUPERB scores", tables(report), "\n\n".join(how(report))]
+    for kind, head in (
+        ("alpha", ""),
+        ("drift", "## How far the models moved"),
+        ("weights", "## Learned layer weights"),
+    ):
+        pictures = [one for one in report["pictures"] if one["kind"] == kind]
+        if pictures:
+            parts += [head, *(_drift(one) for one in report["drift"] if kind == "drift")]
+            parts += [f"![{one['title']}]({one['file']})\n\n{one['caption']}" for one in pictures]
     if report["published"]:
-        parts.append(_sources(report))
+        lines = [f"- {told}: {', '.join(rows)}" for told, rows in sources(report).items()]
+        parts.append("Published rows, on the official corpora by the official recipe:\n\n" + "\n".join(lines))
     found = sorted({folder for row in report["rows"] for folder in row["results"]})
     parts.append("Read from:\n\n" + "\n".join(f"- `{folder}`" for folder in found))
     parts.append("Everything, with each row's seeds, recipes and weights, is in `report.json`.")
@@ -22,7 +36,9 @@ def page(report: Mapping[str, Any]) -> str:
 
 def tables(report: Mapping[str, Any]) -> str:
     """The scores, the differences, and what must be said beside them."""
-    parts = [_scores(report), _differences(report), _reading(report), _footnotes(report)]
+    said = reading(report)
+    spoken = f"From these intervals alone: {' '.join(said)}" if said else ""
+    parts = [_scores(report), _differences(report), spoken, "\n".join(footnotes(report))]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
@@ -106,8 +122,8 @@ def _change(cell: Mapping[str, Any] | None, digits: int) -> str:
     return text
 
 
-def _reading(report: Mapping[str, Any]) -> str:
-    """What the differences say, from their intervals alone."""
+def reading(report: Mapping[str, Any]) -> list[str]:
+    """What the differences say, from their intervals alone, a sentence for each row."""
     sentences = []
     for row in report["rows"]:
         found: dict[str, list[str]] = {}
@@ -118,7 +134,7 @@ def _reading(report: Mapping[str, Any]) -> str:
         if found:
             said = [f"{word} in {', '.join(found[word])}" for word in ("better", "worse") if word in found]
             sentences.append(f"{row['name']}: {'; '.join(said) or 'no clear difference'}.")
-    return f"From these intervals alone: {' '.join(sentences)}" if sentences else ""
+    return sentences
 
 
 def _spoken(title: str) -> str:
@@ -126,7 +142,8 @@ def _spoken(title: str) -> str:
     return title.split(" %")[0].split(" ×")[0].replace(",", "")
 
 
-def _footnotes(report: Mapping[str, Any]) -> str:
+def footnotes(report: Mapping[str, Any]) -> list[str]:
+    """What must be said below the tables, a line each."""
     lines = []
     if report["footnotes"]:
         lines.append("† made by another recipe, so not comparable with the row it would be compared with:")
@@ -139,11 +156,11 @@ def _footnotes(report: Mapping[str, Any]) -> str:
         lines.append(
             f"Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: {'; '.join(tasks)}."
         )
-    lines += [f"Note: {note}." for note in report["notes"]]
-    return "\n".join(lines)
+    return lines + [f"Note: {note}." for note in report["notes"]]
 
 
-def _how(report: Mapping[str, Any]) -> str:
+def how(report: Mapping[str, Any]) -> list[str]:
+    """How the figures were made, a paragraph each."""
     several = any(cell["spread"] is not None for row in report["rows"] for cell in row["cells"].values())
     spread = " ± is half the range over seeds, of which the mean is shown; intervals do not contain it."
     lines = [
@@ -165,15 +182,21 @@ def _how(report: Mapping[str, Any]) -> str:
     if score["left_out"]:
         reasons = [f"{task.upper()} ({why})" for task, why in score["left_out"].items()]
         lines.append(f"Not in SUPERB_S, for it needs every row: {'; '.join(reasons)}.")
-    return "\n\n".join(lines)
+    return lines
 
 
-def _sources(report: Mapping[str, Any]) -> str:
+def sources(report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Where the published rows are from: source -> rows."""
     names: dict[str, list[str]] = {}
     for row in report["published"]:
         for one in row["sources"].values():
             told = f"{one['title']} ({one['url']}; {one['file']})" + ("" if one["checked"] else ": recalled, unchecked")
             if row["name"] not in names.setdefault(told, []):
                 names[told].append(row["name"])
-    lines = [f"- {told}: {', '.join(rows)}" for told, rows in names.items()]
-    return "Published rows, on the official corpora by the official recipe:\n\n" + "\n".join(lines)
+    return names
+
+
+def _drift(one: Mapping[str, Any]) -> str:
+    head, rows = table(one)
+    notes = [f"Note: {note}." for note in one["notes"]]
+    return "\n\n".join([_table(head, rows), about(one), *notes])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechft.errors import UsageError
+from speechft.figures import checked_formats
 from speechft.files import write_json, write_text
 from speechft.report.bootstrap import DRAWS, interval
 from speechft.report.columns import place
 from speechft.report.comparison import Comparison, verdict
+from speechft.report.drift import learned, read_analyses, runs_of
 from speechft.report.lineage import Lineages
 from speechft.report.published import DEFAULT_REFERENCE, Reference, published_rows, read_reference, superb_s
 from speechft.report.recipes import off_official, recipe
 from speechft.report.rows import collect
+from speechft.report.surroundings import described_runs, environment
 from speechft.runs import find_run
 from speechft.versions import versions
 
@@ -29,8 +32,9 @@ def make_report(
     published: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
+    plots: Sequence[str] = ("png",),
 ) -> dict[str, Any]:
-    """Read evaluations, compare them, and write `report.md`, `report.json` and the plots over α.
+    """Read evaluations, compare them, and write `report.html`, `report.md`, `report.json` and the plots.
 
     Args:
         paths: runs, folders of results, or folders of one model's results; none is the latest run.
@@ -39,6 +43,7 @@ def make_report(
         reference: of SUPERB_S: a name or a file (`published.read_reference`).
         published: whether to put published scores beside ours.
         draws, seed: of the bootstrap.
+        plots: formats of the plots beside the report, of `png`, `pdf`, `svg`; the page has its own.
 
     Returns:
         What `report.json` holds, with the text of `report.md` under `markdown`.
@@ -49,21 +54,33 @@ def make_report(
     """
     if draws < 100:
         raise UsageError(f"{draws} draws are too few for an interval", "give at least 100; 2000 is the default")
+    formats = checked_formats(plots)
     chosen = read_reference(reference)
     lineages = Lineages()
-    found = collect([Path(one) for one in paths] or [find_run(None).folder], lineages, base)
+    places = [Path(one).expanduser().resolve() for one in paths] or [find_run(None).folder]
+    found = collect(places, lineages, base)
     compared = Comparison(found.rows, lineages, base, draws, seed)
-    report = {**_Numbers(compared, chosen).all(published), "notes": list(dict.fromkeys(found.notes + compared.notes))}
+    notes = found.notes + compared.notes
+    runs = runs_of(found.rows, places)
+    report = {
+        **_Numbers(compared, chosen).all(published), "drift": read_analyses(runs, notes),
+        "layer_weights": learned(found.rows, compared.bases), "runs": described_runs(runs),
+        "environment": environment(found.rows), "notes": list(dict.fromkeys(notes)),
+    }  # fmt: skip
     folder = Path(out).expanduser().resolve() if out else found.home.expanduser().resolve()
+    from speechft.report.drawings import draw
+    from speechft.report.html import html
     from speechft.report.page import page
-    from speechft.report.plot import plot_alpha
 
-    for plot in report["plots"]:
-        plot_alpha(plot["curves"], folder / plot["file"], plot["title"])
+    pictures = draw(report, folder, formats)
+    for plot, picture in zip(report["plots"], pictures, strict=False):  # those over α come first
+        plot["file"] = picture["file"]
+    report["pictures"] = [{key: one[key] for key in one if key != "svg"} for one in pictures]
     report["folder"] = str(folder)
     text = page(report)
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", text)
+    write_text(folder / "report.html", html(report, pictures))
     return {**report, "markdown": text}
 
 
@@ -189,28 +206,44 @@ class _Numbers:
                 if row.lineage and row.lineage.pretrained == origin
             }  # fmt: skip
             curves: dict[str, dict[str, dict[float, list[float]]]] = {}
+            ends: dict[str, dict[str, dict[float, tuple[float, float]]]] = {}
             for one in self.columns:
                 for family, run in families.items():
                     label = run if list(families.values()).count(run) == 1 else f"{run} ({family[:4]})"
                     points = self._points(origin, family, one.key)
                     if len(points) > 1:
                         curves.setdefault(one.key, {})[label] = points
+                        ends.setdefault(one.key, {})[label] = self._ends(origin, family, one.key)
             if curves:
                 plots.append({"title": f"{name}, fine-tuned and merged with weight α, frozen, scored",
-                              "file": "alpha.png", "curves": curves, "upstream": name})  # fmt: skip
+                              "file": "alpha.png", "curves": curves, "intervals": ends, "upstream": name})  # fmt: skip
         if len(plots) > 1:
             for number, plot in enumerate(plots, 1):
                 plot["file"] = f"alpha-{number}.png"
         return plots
 
-    def _points(self, origin: str, family: str, key: str) -> dict[float, list[float]]:
-        points: dict[float, list[float]] = {}
+    def _on_curve(self, origin: str, family: str, key: str) -> Iterator[tuple[float, int]]:
+        """α and number of each row that belongs to a curve."""
         for number, row in enumerate(self.rows):
             if key not in row.scores or (number, key) in self.compared.marks:
                 continue
-            values = [score.value for score in row.scores[key]]
             if row.pretrained and any(entry.weights == origin for entry in row.entries):
-                points.setdefault(0.0, []).extend(values)
+                yield 0.0, number
             elif row.lineage and row.lineage.family == family:
-                points.setdefault(row.lineage.alpha, []).extend(values)
+                yield row.lineage.alpha, number
+
+    def _points(self, origin: str, family: str, key: str) -> dict[float, list[float]]:
+        points: dict[float, list[float]] = {}
+        for alpha, number in self._on_curve(origin, family, key):
+            points.setdefault(alpha, []).extend(score.value for score in self.rows[number].scores[key])
         return points
+
+    def _ends(self, origin: str, family: str, key: str) -> dict[float, tuple[float, float]]:
+        """95 % intervals; where several rows share an α, the first one's."""
+        ends: dict[float, tuple[float, float]] = {}
+        for alpha, number in self._on_curve(origin, family, key):
+            samples = self.compared.samples.get((number, key))
+            known = None if samples is None else interval(samples)
+            if known is not None:
+                ends.setdefault(alpha, known)
+        return ends

@@ -22,11 +22,16 @@ def test_the_latest_run(cli, place):
     done = cli("report", "--draws", "200", cwd=place)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "| **base** (pre-trained) | 50.00 [" in done.stdout and "| **mine-alpha-0.25** | +25.00 [" in done.stdout
-    assert done.stdout.splitlines()[-1] == f"{place}/runs/mine/report.md, report.json, alpha.png"
+    assert done.stdout.splitlines()[-1] == f"{place}/runs/mine/report.html, report.md, report.json, alpha.png"
     as_json = cli("report", "runs/mine", "--draws", "200", "--no-published", "--json", "--out", "there", cwd=place)
     report = json.loads(as_json.stdout)
     assert report["rows"][1]["cells"]["sid.acc"]["mean"] == 75 and report["published"] == []
-    assert {path.name for path in (place / "there").iterdir()} == {"report.md", "report.json", "alpha.png"}
+    assert {path.name for path in (place / "there").iterdir()} == {
+        "report.html",
+        "report.md",
+        "report.json",
+        "alpha.png",
+    }
 
 
 @pytest.mark.parametrize(
