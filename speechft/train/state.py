@@ -76,3 +76,15 @@ def load(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer)
             f"checkpoint {checkpoint} does not fit this run ({reason})", "remove it to go on from the one before"
         ) from error
     return {**state, "scaler": saved.get("scaler")}
+
+
+def load_head(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The head's tensors, named as in the task, and what the task said about them (`Task.settings`).
+
+    Raises:
+        SpeechFTError: the checkpoint is damaged.
+    """
+    prefix = "task."
+    tensors = read_tensors(checkpoint / _LEARNER)
+    head = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return head, dict(read_json(checkpoint / _STATE)["task"])
