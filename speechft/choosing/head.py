@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from lhotse import CutSet
 
+from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import Batches, in_order
 from speechft.errors import SpeechFTError, UsageError
+from speechft.files import sha256_json
 from speechft.runs import Run
 from speechft.tasks.build import build_task
 from speechft.train.schedule import Schedule
@@ -62,6 +64,16 @@ class TrainedHead:
         self._lr = float(trainer["lr"] if head_lr is None else head_lr)
         self._trainer, self._data = trainer, data
 
+    def identity(self, refit: int) -> dict[str, Any]:
+        """What a score depends on besides the upstream and `refit`: the head, the data, how the head is trained."""
+        data = {key: self._data[key] for key in ("batch_seconds", "batch_size", "buckets")}
+        trainer = {key: self._trainer[key] for key in ("warmup", "hold", "clip")}
+        training = [_listed(self._train), data, self._lr, self._seed, trainer]
+        return {
+            "task": self.task.name, "head": weights_sha256(self._head), "dev": sha256_json(_listed(self.dev)),
+            "training": sha256_json(training) if refit else None,
+        }  # fmt: skip
+
     def score(self, upstream: Upstream, refit: int = 0, label: str = "") -> dict[str, float]:
         """The task's metrics on the dev set.
 
@@ -99,3 +111,7 @@ class TrainedHead:
                 torch.nn.utils.clip_grad_norm_(self.task.parameters(), float(trainer["clip"]))
                 optimizer.step()
                 advance(step + 1, f"loss {float(loss.detach()):.3f}")
+
+
+def _listed(cuts: CutSet) -> list[tuple[str, float]]:
+    return sorted((cut.id, round(cut.duration, 4)) for cut in cuts)

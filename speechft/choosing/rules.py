@@ -96,7 +96,9 @@ def budget(points: Sequence[Point], base: int, lose: float, target: int | None =
     chosen = allowed[best[_first_best([means[place] for place in best])]]
     what = "on average" if target is None else "in what it was fine-tuned for"
     if chosen == base or points[chosen] == points[base]:
-        return Pick(chosen, f"nothing within the budget of {100 * lose:g} % is better {what} than the pre-trained model")
+        return Pick(
+            chosen, f"nothing within the budget of {100 * lose:g} % is better {what} than the pre-trained model"
+        )
     worst = max(losses(points[chosen], points[base]))
     said = f"its worst loss is {100 * worst:.2f} %" if worst > 0 else "it loses nothing"
     return Pick(chosen, f"the best {what} of those that lose at most {100 * lose:g} % in anything; {said}")
