@@ -45,7 +45,9 @@ def add_options(parser: Parser) -> None:
     )
     group.add_argument("--similarity", choices=("cka", "cosine"), help="of drift; mean over the layers (default cka)")
     group.add_argument("--minutes", metavar="M", type=float, help="of dev audio for the similarity (default 10)")
-    group.add_argument("--refit", metavar="N", type=int, help="steps of the head on each model's frozen features")
+    group.add_argument(
+        "--refit", metavar="N", type=int, help="steps of the head on each model's frozen features (default 100)"
+    )
     group.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+",
         help="drift: other values of the run's data.*; superb: of eval superb, such as data.voxceleb1=/data/VoxCeleb1",
@@ -148,7 +150,7 @@ def _drift(arguments: argparse.Namespace, candidates: Any, config: dict[str, Any
         torch.set_num_threads(int(config["trainer"]["threads"]))
     return Drift(
         candidates.run, config, arguments.similarity or "cka",
-        10.0 if arguments.minutes is None else arguments.minutes, arguments.refit or 0,
+        10.0 if arguments.minutes is None else arguments.minutes, arguments.refit,
         resolve_device(str(config["trainer"]["device"])),
     )  # fmt: skip
 

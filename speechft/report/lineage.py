@@ -71,6 +71,15 @@ class Lineages:
             self.pretrained.setdefault(str(record["sha256"]), str(record.get("name") or record.get("source")))
         for merged in sorted((folder / "merged").glob("*/merge.json")):
             self._look_at_merged(merged.parent, folder)
+        self._look_at_choice(folder, str(record.get("sha256") or ""))
+
+    def _look_at_choice(self, run: Path, base: str) -> None:
+        """The models that `merge --alpha auto` scored and did not keep."""
+        choice = _readable(run / "merged" / "choice.json")
+        method = ((choice.get("settings") or {}).get("merge") or {}).get("method", "linear")
+        family = sha256_json([base, method, _recipe(run)])
+        for one in choice.get("candidates") or ():
+            self._keep(str(one.get("sha256")), Lineage(float(one["alpha"]), base, family, run.name))
 
     def _look_at_merged(self, folder: Path, run: Path | None) -> None:
         record = _readable(folder / "merge.json")

@@ -20,6 +20,7 @@ from speechft.choosing.drift import Drift
 from speechft.choosing.head import TrainedHead
 from speechft.choosing.objectives import Objective
 from speechft.choosing.picture import table
+from speechft.cli.main import main
 from speechft.config.compose import read_config
 from speechft.data.loader import Batches, read_cut, take
 from speechft.errors import SpeechFTError, UsageError
@@ -128,7 +129,7 @@ def test_only_data_and_device_of_a_run_may_change(trained):
 
 def test_drift_is_the_mean_over_layers_on_the_dev_set(trained, tmp_path):
     config = read_config(trained.config)
-    drift = Drift(trained, config)
+    drift = Drift(trained, config, refit=0)
     assert [one.name for one in drift.objectives] == ["similarity", "dev_per"] and drift.target == 1
     base, tuned = load_upstream(config["upstream"]), load_upstream(trained.finetuned)
     same, _ = drift.score(0.0, base)
@@ -138,11 +139,12 @@ def test_drift_is_the_mean_over_layers_on_the_dev_set(trained, tmp_path):
     layers = layer_similarity(base, tuned, waves)
     assert moved["similarity"] == pytest.approx(np.mean([layer["cka"] for layer in layers]), abs=1e-6)
     assert moved["similarity"] < 1 and moved["dev_per"] == details["dev"]["per"]
-    cosine, _ = Drift(trained, config, "cosine").score(1.0, tuned)
+    cosine, _ = Drift(trained, config, "cosine", refit=0).score(1.0, tuned)
     assert cosine["similarity"] == pytest.approx(np.mean([layer["cosine"] for layer in layers]), abs=1e-6)
-    short = Drift(trained, config, minutes=2 / 60)
+    short = Drift(trained, config, minutes=2 / 60, refit=0)
     assert 2 <= sum(cut.duration for cut in short._heard) < 2 + 1.1  # the last one is heard to its end
-    assert len({str(sorted(one.identity.items())) for one in (drift, short, Drift(trained, config, refit=1))}) == 3
+    assert len({str(sorted(one.identity.items())) for one in (drift, short, Drift(trained, config))}) == 3
+    assert Drift(trained, config).identity == Drift(trained, config, refit=20).identity  # no more than the run's
     for wrong in ({"measure": "l2"}, {"minutes": 0.0}, {"refit": -1}):
         with pytest.raises(UsageError):
             Drift(trained, config, **wrong)
@@ -150,7 +152,7 @@ def test_drift_is_the_mean_over_layers_on_the_dev_set(trained, tmp_path):
 
 def test_a_sweep_keeps_the_chosen_model_and_why(run):
     config = read_config(run.config)
-    drift = Drift(run, config)
+    drift = Drift(run, config, refit=0)
     choice = choose(candidates_of(run), drift, run.merged, [0.2, 0.6, 1.0])
     assert json.loads((run.merged / "choice.json").read_text()) == json.loads(json.dumps(choice))
     assert [row["alpha"] for row in choice["candidates"]] == [0.0, 0.2, 0.6, 1.0]
@@ -259,7 +261,7 @@ def test_parents_without_a_run(trained, tmp_path):
     base = read_config(trained.config)["upstream"]["source"]
     parents = Candidates("mine", {"name": "tiny", "source": base}, [trained.finetuned])
     told = Told(SCORES_OF_FOUR)
-    choice = choose(parents, told, tmp_path / "merged", [0.25])
+    choice = choose(parents, told, tmp_path / "merged", [0.25], "budget", 0.02)
     assert choice["chosen"] == 0.25 and (tmp_path / "merged/alpha-0.25/merge.json").is_file()
     assert choice["candidates"][1]["details"]["hash"] == load_upstream(choice["folder"]).identity.sha256
 
@@ -267,17 +269,18 @@ def test_parents_without_a_run(trained, tmp_path):
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command(run, tmp_path):
-    words = ["merge", run.folder, "--alpha", "auto", "--alphas", "0.25", "1"]
+def test_the_command(run, tmp_path, capsys):
+    words = ["merge", run.folder, "--alpha", "auto", "--alphas", "0.25", "1", "--refit", "2"]
     done = speechft(*words, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     choice = json.loads(done.stdout)
     assert Path(choice["folder"]) == run.merged / f"alpha-{choice['chosen']:g}" and "alpha 1: similarity" in done.stderr
     assert (run.merged / "choice.png").is_file() and not list(tmp_path.glob("runs"))
-    again = speechft(*words, "--rule", "budget", "--lose", "50%", cwd=tmp_path)
-    assert again.returncode == 0 and again.stderr.count("scored before") == 3, again.stderr
-    assert "| α | similarity (linear CKA) ↑ | dev PER ↓ | front |" in again.stdout
-    assert again.stdout.splitlines()[-1].startswith(str(run.merged / "alpha-"))
+    assert main([*map(str, words), "--rule", "budget", "--lose", "50%"]) == 0
+    again = capsys.readouterr()
+    assert again.err.count("scored before") == 3
+    assert "| α | similarity (linear CKA) ↑ | dev PER ↓ | front |" in again.out
+    assert again.out.splitlines()[-1].startswith(str(run.merged / "alpha-"))
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -292,8 +295,6 @@ def test_the_command(run, tmp_path):
     (["--alpha", "high"], "invalid float value"),
 ], ids=str)  # fmt: skip
 def test_wrong_use_is_one_line(trained, capsys, words, said):
-    from speechft.cli.main import main
-
     assert main(["merge", str(trained.folder), *words]) == 2
     told = capsys.readouterr()
     assert told.out == "" and said in told.err and len(told.err.splitlines()) == 1
@@ -301,8 +302,6 @@ def test_wrong_use_is_one_line(trained, capsys, words, said):
 
 
 def test_drift_needs_a_run(trained, tmp_path, capsys):
-    from speechft.cli.main import main
-
     base = save_upstream(tmp_path / "base")
     words = ["--pretrained", str(base), "--finetuned", str(trained.finetuned), "--alpha", "auto"]
     assert main(["merge", *words]) == 2

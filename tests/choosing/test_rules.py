@@ -28,7 +28,7 @@ def naive_front(points):
     return np.flatnonzero(~(nowhere_worse & somewhere_better).any(0)).tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(clouds())
 def test_the_front_is_its_definition(points):
     found = front(points)
@@ -39,7 +39,7 @@ def test_the_front_is_its_definition(points):
         assert any(dominates(points[other], points[index]) for other in found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(clouds(), st.randoms())
 def test_the_front_does_not_depend_on_the_order(points, chance):
     order = list(range(len(points)))
@@ -54,7 +54,7 @@ def test_equal_points_are_on_the_front_together():
         front([(1.0, math.nan)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(clouds(columns=(2, 2), values=st.floats(-100, 100, width=16)))
 def test_the_knee_is_farthest_from_the_line_between_the_ends(points):
     """Two scores: Das's definition, by the cross product in scaled coordinates."""
@@ -78,7 +78,7 @@ def test_the_knee_is_farthest_from_the_line_between_the_ends(points):
         assert gaps[ends.index(chosen.index)] == pytest.approx(gaps.min(), abs=1e-8) and "no knee" in chosen.why
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(clouds(columns=(2, 3), values=st.integers(-50, 50).map(float)), st.integers(1, 5), st.integers(-7, 7))
 def test_the_knee_does_not_depend_on_units_or_on_dominated_candidates(points, factor, shift):
     chosen = knee(points).index
@@ -104,7 +104,7 @@ def test_a_bend_and_a_straight_front():
     assert knee(three).index == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(clouds(columns=(1, 3)), st.data(), st.floats(0, 1), st.booleans())
 def test_the_budget_is_its_definition(points, data, lose, aimed):
     base = data.draw(st.integers(0, len(points) - 1))
