@@ -14,10 +14,10 @@ AUTO = "auto"
 
 EPILOG = """--alpha auto merges at every alpha of --alphas, scores each, and keeps the one that --rule chooses:
   speechft merge --alpha auto                     by how far the features moved and the run's dev metric: minutes
-  speechft merge --alpha auto --score superb --tasks pr,sid --rule budget --lose 1% --set data.synthetic=smoke
+  speechft merge --alpha auto --score superb --tasks pr,sid --rule budget --lose 1% --score-with data.synthetic=smoke
 choice.json and choice.png beside alpha-A/ say why. An alpha that was scored before is not scored again."""
 
-_ONLY = ("alphas", "score", "tasks", "rule", "lose", "similarity", "minutes", "refit", "set")
+_ONLY = ("alphas", "score", "tasks", "rule", "lose", "similarity", "minutes", "refit", "score_with")
 
 
 def alpha(text: str) -> float | str:
@@ -49,7 +49,7 @@ def add_options(parser: Parser) -> None:
         "--refit", metavar="N", type=int, help="steps of the head on each model's frozen features (default 100)"
     )
     group.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+",
+        "--score-with", metavar="KEY=VALUE", nargs="+",
         help="drift: other values of the run's data.*; superb: of eval superb, such as data.voxceleb1=/data/VoxCeleb1",
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def wanted(arguments: argparse.Namespace) -> bool:
         return True
     given = [name for name in _ONLY if getattr(arguments, name) is not None]
     if given:
-        raise UsageError(f"--{given[0]} is for --alpha auto", "add --alpha auto")
+        raise UsageError(f"--{given[0].replace(chr(95), chr(45))} is for --alpha auto", "add --alpha auto")
     return False
 
 
@@ -99,7 +99,7 @@ def choose(arguments: argparse.Namespace, options: Mapping[str, Any]) -> int:
             raise UsageError(f"--{name} is not for --score {kind}", "see speechft merge --help")
     if kind == "drift" and arguments.pretrained:
         raise UsageError("--score drift needs a run, with its head and dev set", "use --score superb")
-    overrides = check_overrides(arguments.set or [])
+    overrides = check_overrides(arguments.score_with or [])
 
     from speechft.choosing.choose import ALPHAS, SCORES, checked
     from speechft.choosing.choose import choose as choose_alpha

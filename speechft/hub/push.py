@@ -231,8 +231,8 @@ def _choice(folder: Path, sha256: str) -> str:
     if not path.is_file():
         return ""
     choice = read_json(path)
-    row = next((one for one in choice["candidates"] if one["alpha"] == choice["chosen"]), {})
-    if row.get("sha256") != sha256:
+    scored = [one for one in choice["candidates"] if one["alpha"] == choice["chosen"]]
+    if not scored or scored[0].get("sha256") != sha256:
         return ""
     alphas = ", ".join(f"{one['alpha']:g}" for one in choice["candidates"])
     by = " and ".join(one["title"] for one in choice["objectives"])

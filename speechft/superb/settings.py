@@ -29,7 +29,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def _filled(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The paths of the corpora; `synthetic: SIZE` fills those that are not given. And the size of those it filled."""
-    paths, filled = dict(data), {}
+    paths, filled = dict(data), dict[str, str]()
     size = paths.pop("synthetic", None)
     if not size:
         return paths, filled

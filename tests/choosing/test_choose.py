@@ -111,7 +111,7 @@ def test_labels_that_are_no_longer_the_runs(run, librispeech, tmp_path):
     with pytest.raises(SpeechFTError, match="no checkpoint left"):
         head_of(run)
     config["data"]["dev"] = None
-    with pytest.raises(UsageError, match=r"no dev set.*--set data\.dev"):
+    with pytest.raises(UsageError, match=r"no dev set.*--score-with data\.dev"):
         TrainedHead(run, config, load_upstream(config["upstream"]), CPU)
 
 
@@ -290,7 +290,7 @@ def test_the_command(run, tmp_path, capsys):
     (["--alpha", "auto", "--rule", "budget", "--lose", "much"], "no percentage"),
     (["--alpha", "auto", "--tasks", "pr"], "--tasks is not for --score drift"),
     (["--alpha", "auto", "--score", "superb", "--refit", "3"], "--refit is not for --score superb"),
-    (["--alpha", "auto", "--set", "seed=3"], "seed is fixed by the run"),
+    (["--alpha", "auto", "--score-with", "seed=3"], "seed is fixed by the run"),
     (["--alpha", "auto", "--alphas", "2"], "outside [0, 1]"),
     (["--alpha", "high"], "invalid float value"),
 ], ids=str)  # fmt: skip
