@@ -91,6 +91,18 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Give two paths each other's name in one step, so that both exist at every moment; False where that is unknown."""
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2  # Linux; glibc since 2.28
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder; on success it becomes ``path`` (replacing an old one), on any error it is removed.
@@ -107,6 +119,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _settle(file)
+            if path.exists() and _exchange(temporary, path):
+                return  # the old folder has the temporary name now, and goes below
             old = None
             if path.exists():
                 old = _partial(path)

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.hashing import streamed_sha256
-from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
+from speechft.merge.parents import open_parents
 from speechft.runs import Run
 from speechft.upstreams.base import Upstream
-from speechft.upstreams.load import load_upstream, locate
+from speechft.upstreams.load import load_upstream
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Candidates:
         name: of the run, or of the folder that merged models go to.
         upstream: how an upstream of these parents is loaded, as for `load_upstream`; its source is θ0.
         finetuned: θ'_k.
-        options: of the merge: keywords of `merge` beside parents, α and output.
+        options: of the merge: keywords of `merge` (of a run: `merge_run`) beside parents, α and output.
         run: whose parents these are, if a run's.
     """
 
@@ -53,13 +52,19 @@ class Candidates:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Hashes of the parents, how they are merged, how upstreams are heard."""
-        weights = []
-        for path in (self.upstream["source"], *self.finetuned):
-            reader = FolderReader(as_folder(locate(str(path))))
-            weights.append(streamed_sha256(reader.names(), reader.read))
+        """Hashes of the parents, how they are merged, how upstreams are heard.
+
+        Raises:
+            SpeechFTError: parents that do not fit together.
+        """
+        parents = open_parents(str(self.upstream["source"]), self.options.get("checkpoints") or self.finetuned)
+        try:
+            weights = [streamed_sha256(one.names(), one.read) for one in (parents.base, *parents.tuned)]
+        finally:
+            parents.close()
         heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}
-        return {"parents": weights, "merge": {key: str(value) for key, value in self.options.items()}, "heard": heard}
+        how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
+        return {"parents": weights, "merge": how, "heard": heard}
 
     def merge(self, alpha: float, out: Path) -> Path:
         """Write `out/alpha-A/`.

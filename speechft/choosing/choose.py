@@ -16,6 +16,7 @@ from speechft.choosing.picture import draw
 from speechft.console import duration, say, silent
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json
+from speechft.merge.alphas import checked_alphas
 from speechft.versions import versions
 
 ALPHAS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -65,6 +66,7 @@ def choose(
     pick = rules.knee(points) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
     chosen = sweep[pick.index]
     folder = candidates.merge(chosen, out)
+    made = read_json(folder / "merge.json")
     on_front = front(points)
     names = [one.name for one in scorer.objectives]
     choice = {
@@ -85,6 +87,7 @@ def choose(
             }
             for place, one in enumerate(scored)
         ],
+        "merge": {key: made.get(key) for key in ("method", "parameters", "choices")},
         "front": [sweep[place] for place in on_front],
         "settings": identity,
         "versions": versions(),
@@ -100,14 +103,7 @@ def checked(alphas: Sequence[float], extrapolate: bool = False) -> list[float]:
     Raises:
         UsageError: an α that is no number or out of range, or none but 0.
     """
-    for alpha in alphas:
-        if not math.isfinite(alpha):
-            raise UsageError(f"alpha {alpha} is not a number", "such as --alphas 0.1 0.25 0.5")
-        if not 0 <= alpha <= 1 and not extrapolate:
-            raise UsageError(
-                f"alpha {alpha:g} is outside [0, 1]", "that extrapolates: add --extrapolate if you mean it"
-            )
-    sweep = sorted({float(f"{alpha:g}") for alpha in alphas} | {0.0})  # as folders are named
+    sweep = checked_alphas([*alphas, 0.0], extrapolate)
     if len(sweep) < 2:
         raise UsageError("there is no alpha to choose", "give several, such as --alphas 0.1 0.25 0.5")
     return sweep

@@ -43,7 +43,8 @@ class TrainedHead:
         data, trainer = config["data"], config["trainer"]
         if not data.get("dev"):
             raise UsageError(
-                f"{run.folder} has no dev set to score on", "give one with --score-with data.dev=[...], or use --score superb"
+                f"{run.folder} has no dev set to score on",
+                "give one with --score-with data.dev=[...], or use --score superb",
             )
         checkpoint = newest(run.checkpoints)
         if checkpoint is None:

@@ -60,13 +60,13 @@ def wanted(arguments: argparse.Namespace) -> bool:
     Raises:
         UsageError: `auto` beside numbers, or an option of `auto` without it.
     """
-    if AUTO in arguments.alpha:
+    if AUTO in (arguments.alpha or ()):
         if len(arguments.alpha) > 1:
             raise UsageError("--alpha is auto or numbers, not both", "the sweep's own values go to --alphas")
         return True
     given = [name for name in _ONLY if getattr(arguments, name) is not None]
     if given:
-        raise UsageError(f"--{given[0].replace(chr(95), chr(45))} is for --alpha auto", "add --alpha auto")
+        raise UsageError(f"--{given[0].replace('_', '-')} is for --alpha auto", "add --alpha auto")
     return False
 
 
@@ -133,8 +133,11 @@ def _parents(
     from speechft.choosing.configuration import changed
     from speechft.config.compose import read_config
     from speechft.runs import find_run
+    from speechft.train.state import checkpoints
 
     run = find_run(arguments.run)
+    if arguments.checkpoints:
+        options = {**options, "checkpoints": checkpoints(run.checkpoints)}
     config = changed(read_config(run.config), overrides)
     out = Path(arguments.out).expanduser().resolve() if arguments.out else run.merged
     return Candidates.of_run(run, config, options), config, out, run.superb

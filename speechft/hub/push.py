@@ -85,6 +85,7 @@ def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | 
     """
     reader = FolderReader(folder)
     sha256 = streamed_sha256(reader.names(), reader.read)
+    reader.close()
     record = read_json(folder / "merge.json") if (folder / "merge.json").is_file() else {}
     run = next((one for one in (folder.parent, folder.parent.parent) if is_run(one)), None)
     parent = _parent(record, run)

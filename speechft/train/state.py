@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechft.checkpoints.folder import read_tensors
+from speechft.checkpoints.folder import LEARNER, read_tensors
 from speechft.errors import SpeechFTError
 from speechft.files import is_partial, read_json, remove_partials, whole_folder
 
-_LEARNER, _OPTIMIZER, _STATE = "learner.safetensors", "optimizer.pt", "state.json"
+_OPTIMIZER, _STATE = "optimizer.pt", "state.json"
 
 
 def save(
@@ -35,7 +35,7 @@ def save(
     target = folder / f"step-{step}"
     with whole_folder(target) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.state_dict().items()}
-        save_file(tensors, temporary / _LEARNER)
+        save_file(tensors, temporary / LEARNER)
         torch.save(optimizer, temporary / _OPTIMIZER)
         (temporary / _STATE).write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     for old in checkpoints(folder)[:-keep]:
@@ -65,7 +65,7 @@ def load(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer)
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
     state = read_json(checkpoint / _STATE)
-    tensors = read_tensors(checkpoint / _LEARNER)
+    tensors = read_tensors(checkpoint / LEARNER)
     try:
         learner.load_state_dict(tensors, strict=True)
         saved = torch.load(checkpoint / _OPTIMIZER, map_location="cpu", weights_only=True)
@@ -85,6 +85,6 @@ def load_head(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         SpeechFTError: the checkpoint is damaged.
     """
     prefix = "task."
-    tensors = read_tensors(checkpoint / _LEARNER)
+    tensors = read_tensors(checkpoint / LEARNER)
     head = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     return head, dict(read_json(checkpoint / _STATE)["task"])

@@ -208,10 +208,10 @@ def test_an_interrupted_merge_leaves_the_old_result(parents, tmp_path, monkeypat
     (model,) = merge(base, [tuned], out=tmp_path)
     before = _arrays(model.folder)
 
-    def fails(folder):
+    def fails(folder, sha256):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("speechft.merge.merge._run_once", fails)
+    monkeypatch.setattr("speechft.merge.finishing.run_once", fails)
     with pytest.raises(KeyboardInterrupt):
         merge(base, [other], out=tmp_path)
     after = _arrays(model.folder)
