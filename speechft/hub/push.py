@@ -21,6 +21,9 @@ from speechft.report.columns import place, title
 from speechft.report.recipes import differences, recipe
 from speechft.runs import Run, is_run
 
+_CLIENTS = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+"""What huggingface_hub speaks HTTP with, by version; their errors have no common class."""
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -162,9 +165,9 @@ def push(contents: Parcel, repo: str, public: bool = False, update: bool = False
         raise SpeechFTError("the Hub is switched off here (HF_HUB_OFFLINE)", "unset it, or use --dry-run") from error
     except HfHubHTTPError as error:
         raise _refused(repo, error) from error
-    except SpeechFTError:
-        raise
-    except Exception as error:  # the HTTP client's own kinds; it differs between versions
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
         raise SpeechFTError(
             f"the Hugging Face Hub cannot be reached ({type(error).__name__})",
             "check the network; --dry-run needs none",

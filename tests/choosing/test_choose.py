@@ -306,3 +306,15 @@ def test_drift_needs_a_run(trained, tmp_path, capsys):
     words = ["--pretrained", str(base), "--finetuned", str(trained.finetuned), "--alpha", "auto"]
     assert main(["merge", *words]) == 2
     assert "--score drift needs a run" in capsys.readouterr().err
+
+
+def test_every_option_of_a_merge_counts(run):
+    """Another method is another sweep, and its models have its name."""
+    told = Told(SCORES_OF_FOUR)
+    of = {"scorer": told, "out": run.merged, "alphas": [0.25]}
+    options = {"method": "slerp", "keep": ["cnn"], "extrapolate": False}
+    choice = choose(candidates_of(run, **options), rule="budget", lose=0.02, **of)
+    assert Path(choice["folder"]).name.startswith("slerp-alpha-0.25") and choice["merge"]["method"] == "slerp"
+    choose(candidates_of(run), **of)
+    choose(candidates_of(run, **options, to="hf", check=False), **of)  # neither changes a weight
+    assert told.asked == [0.0, 0.25, 0.0, 0.25]

@@ -61,6 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer({"error": "Repository not found"}, 404)
                 return
             files = self.server.repos[name]["files"]
+            if "/tree/" in path:
+                listed = [
+                    {"type": "file", "path": one, "size": len(data), "oid": "0" * 40} for one, data in files.items()
+                ]
+                self._answer(listed)
+                return
             self._answer({"id": name, "sha": "1" * 40, "siblings": [{"rfilename": one} for one in files]})
         else:
             self._answer({"error": "no such page"}, 404)
