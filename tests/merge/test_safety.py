@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from small import speechft
 
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader, SafetensorsWriter
+from speechft.cli.main import main
 from speechft.errors import SpeechFTError
 from speechft.merge.merge import merge
 
@@ -123,16 +123,16 @@ def test_what_comes_back_must_be_what_was_written(parents, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_names_and_refuses(parents, tmp_path):
+def test_the_command_says_what_it_merged(parents, tmp_path, capsys):
     base, tuned = parents
-    common = ("merge", "--pretrained", base, "--finetuned", *tuned)
-    done = speechft(
-        *common, "--method", "ties", "--set", "density=0.3", "weights=1,0.5", "--alpha", "0.5", "--keep", "cnn",
-        "--json", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (model,) = json.loads(done.stdout)
-    record = json.loads((tmp_path / "merged" / "ties-alpha-0.5-varied" / "merge.json").read_text())
-    assert model["folder"].endswith("ties-alpha-0.5-varied") and complete(tmp_path / "merged" / "ties-alpha-0.5-varied")
+    words = ["--method", "ties", "--set", "density=0.3", "weights=1,0.5", "--alpha", "0.5", "--keep", "cnn", "--json"]
+    assert (
+        main(["merge", "--pretrained", str(base), "--finetuned", *map(str, tuned), "--out", str(tmp_path), *words]) == 0
+    )
+    out, err = capsys.readouterr()
+    (model,) = json.loads(out)
+    assert model == {"alpha": 0.5, "folder": str(tmp_path / "ties-alpha-0.5-varied")}
+    complete(tmp_path / "ties-alpha-0.5-varied")
+    record = json.loads((tmp_path / "ties-alpha-0.5-varied" / "merge.json").read_text())
     assert record["parameters"] == {"density": 0.3, "weights": [1.0, 0.5]} and record["choices"] == {"keep": ["cnn"]}
-    assert "‖τ‖ = " in done.stderr and "layers.1 " in done.stderr and "feature_extractor " in done.stderr
+    assert record["checked"] and "‖τ‖ = " in err and "layers.1 " in err and "feature_extractor " in err
