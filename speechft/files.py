@@ -62,14 +62,28 @@ def _settle(path: Path) -> None:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except SpeechFTError:
+        raise
+    except Exception as error:
+        number = _system_error(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise SpeechFTError(
                 f"the disk is full while writing {path}", "free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SpeechFTError(f"{path} cannot be written", "choose another folder with --out") from error
         raise
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """The system's number of an error; writers of torch and safetensors raise their own after it, or name it alone."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.errno
+        if f"(os error {errno.ENOSPC})" in str(error):
+            return errno.ENOSPC
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:encoder\.)?layers\.(\d+)\.")
 _BY_PREFIX = (
     ("feature_extractor.", "cnn"), ("conv1.", "cnn"), ("conv2.", "cnn"), ("feature_projection.", "projection"),
     ("projection.", "projection"), ("encoder.pos_conv_embed.", "position"), ("encoder.layer_norm.", "position"),
@@ -24,7 +24,7 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
     whisper = any(name.startswith("embed_positions.") for name in names)
     found = {}
     for name in names:
-        layer = _LAYER.search(name)
+        layer = _LAYER.match(name)
         if layer:
             found[name] = f"layers.{layer.group(1)}"
         elif name.startswith("layer_norm."):

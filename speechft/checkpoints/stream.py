@@ -92,7 +92,7 @@ class SafetensorsReader:
         info, offset = self._entries[name]
         piece = torch.empty((info.size if stop is None else stop) - start, dtype=info.dtype)
         if piece.numel():
-            target = memoryview(piece.view(torch.uint8).numpy()).cast("B")
+            target = piece.view(torch.uint8).numpy().data
             self._stream.seek(offset + start * piece.element_size())
             filled = 0
             while filled < len(target):  # one read gives 2 GiB at most
@@ -235,7 +235,7 @@ class SafetensorsWriter:
         if name != expected or piece.dtype != info.dtype or self._within > info.size:
             raise ValueError(f"expected {expected} {info}, got a piece of {name} {piece.dtype}, {self._within} so far")
         if piece.numel():
-            self._put(memoryview(piece.detach().cpu().contiguous().view(torch.uint8).numpy()).cast("B"))
+            self._put(piece.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         if self._within == info.size:
             self._next, self._within = self._next + 1, 0
 

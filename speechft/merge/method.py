@@ -141,7 +141,7 @@ class Method:
         if self.most is not None and models > self.most:
             count = "one fine-tuned model" if self.most == 1 else f"{self.most} fine-tuned models"
             raise UsageError(f"{self.name} takes {count}", "linear takes several")
-        values = {}
+        values: dict[str, Any] = {}
         for name, parameter in known.items():
             values[name] = parameter.read(given[name]) if name in given else parameter.default
             if parameter.kind == "floats" and values[name] is not None and len(values[name]) != models:

@@ -17,11 +17,11 @@ class UpdateNorms:
     def __init__(self) -> None:
         self._parts: dict[str, list[float]] = {}
 
-    def add(self, name: str, origin: Tensor, update: Tensor) -> None:
-        """θ0 and τ, or the same elements of both; float32 or float64."""
+    def add(self, name: str, origin: float, update: Tensor) -> None:
+        """The sum of θ0's squares and τ, or those of the same elements; τ in float32 or float64."""
         sums = self._parts.setdefault(group(name), [0.0, 0.0])
         sums[0] += square_sum(update)
-        sums[1] += square_sum(origin)
+        sums[1] += origin
 
     @property
     def norm(self) -> float:

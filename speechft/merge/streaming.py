@@ -16,7 +16,7 @@ from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorI
 from speechft.merge import weight_norm
 from speechft.merge.method import Method
 from speechft.merge.methods._tensors import tensor_seed
-from speechft.merge.norms import UpdateNorms
+from speechft.merge.norms import UpdateNorms, square_sum
 from speechft.merge.statistics import Statistics
 
 PIECE = 1 << 19
@@ -123,14 +123,16 @@ def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, T
 
         def put(name: str, merged: Sequence[Tensor], origin: Tensor, start: int = 0) -> None:
             """The outputs' elements."""
+            floating = infos[name].dtype.is_floating_point
+            first = _number(origin)
+            size = square_sum(first) if floating else 0.0
             for output, digest, tensor in zip(outputs, hashes, merged, strict=True):
                 result = tensor.to(infos[name].dtype)
                 if start == 0:
                     digest.begin(name, infos[name].dtype, infos[name].shape)
                 digest.update(result)
-                if infos[name].dtype.is_floating_point:
-                    first = _number(origin)
-                    output.applied.add(name, first, result.to(first.dtype) - first)
+                if floating:
+                    output.applied.add(name, size, result.to(first.dtype) - first)
                 output.writer.write_piece(name, result.reshape(-1))
 
         for name, info in infos.items():
@@ -186,13 +188,13 @@ def _pieces(info: TensorInfo, method: Method) -> Iterator[tuple[int, int | None]
 
 def _measure(name: str, pieces: Sequence[Tensor], seen: Seen) -> None:
     origin, *others = (_number(piece) for piece in pieces)
-    mean = None
+    size, mean = square_sum(origin), None
     for other, norms in zip(others, seen.updates, strict=True):
         update = other - origin
-        norms.add(name, origin, update)
+        norms.add(name, size, update)
         mean = update if mean is None else mean + update
     if len(others) > 1 and mean is not None:
-        seen.update.add(name, origin, mean / len(others))
+        seen.update.add(name, size, mean / len(others))
     else:
         seen.update = seen.updates[0]
 

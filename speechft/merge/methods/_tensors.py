@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,7 +38,8 @@ def weighted(updates: Sequence[Tensor], weights: Sequence[float] | None, normali
     total = torch.zeros_like(updates[0])
     for factor, update in zip(factors, updates, strict=True):
         total.add_(update, alpha=factor)
-    return total / sum(factors) if normalize and sum(factors) else total
+    whole = math.fsum(factors)
+    return total / whole if normalize and whole else total
 
 
 def generator_for(seed: int, tensor: Tensor) -> torch.Generator:

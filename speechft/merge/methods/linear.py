@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from speechft.merge.method import Method
-from speechft.merge.methods._tensors import at_an_end, computing_type
+from speechft.merge.methods._tensors import at_an_end, task_vectors
 
 
 def linear(base: Tensor, tuned: Sequence[Tensor], alpha: float) -> Tensor:
@@ -29,11 +29,10 @@ def linear(base: Tensor, tuned: Sequence[Tensor], alpha: float) -> Tensor:
     end = at_an_end(base, tuned, alpha)
     if end is not None:
         return end
-    origin = base.to(computing_type(base, tuned))
-    update = torch.zeros_like(origin)
-    for tensor in tuned:
-        update += tensor.to(origin.dtype) - origin
-    return origin + update.mul_(alpha / len(tuned))
+    origin, (update, *others) = task_vectors(base, tuned)
+    for other in others:
+        update += other
+    return torch.add(origin, update, alpha=alpha / len(tuned))
 
 
 METHOD = Method("linear", linear, "θ0 + α · mean_k(θ'_k − θ0)", "Speech-FT, arXiv 2502.12672", elementwise=True)
