@@ -25,7 +25,8 @@ MEASURES = {"cka": "linear CKA", "cosine": "cosine"}
 
 REFIT = 100
 """Steps. hubert_nano after 300 steps of regular fine-tuning on the synthetic corpus, dev PER at α 0, 0.25, 0.5 and 1:
-@@ with the run's head as it is, @@ after 30 steps of it, @@ after 100 and @@ after 300."""
+48.6, 36.5, 28.7, 22.6 with the run's head as it is; 34.1, 30.1, 26.2, 23.7 after 30 steps; 30.1, 26.8, 23.8, 21.8 after
+100; 28.1 at 0 after 300. Without refitting, most of what α seems to buy is the head's acquaintance with θ'."""
 
 
 class Drift:

@@ -101,7 +101,8 @@ class TrainedHead:
         optimizer = torch.optim.Adam(self.task.parameters(), lr=self._lr)
         self.task.train()
         stream = iter(batches)
-        with torch.random.fork_rng(), progress(f"head {label}".strip(), steps) as advance:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), progress(f"head {label}".strip(), steps) as advance:
             torch.manual_seed(self._seed)  # dropout and masks: the same for every upstream
             for step in range(steps):
                 for group in optimizer.param_groups:

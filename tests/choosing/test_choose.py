@@ -44,6 +44,12 @@ def run(trained, tmp_path):
     return Run(Path(shutil.copytree(trained.folder, tmp_path / "trained")))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without the picture, which takes longer than all else."""
+    monkeypatch.setattr("speechft.choosing.choose.draw", lambda *_: None)
+
+
 def candidates_of(run, **options):
     return Candidates.of_run(run, read_config(run.config), options)
 
@@ -171,6 +177,7 @@ def test_a_sweep_keeps_the_chosen_model_and_why(run):
     assert len([line for line in lines if "chosen" in line]) == 1 and f"alpha {choice['chosen']:g} by knee" in lines[-1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_kind_of_task(train_words, tmp_path):
     """Through the interface of tasks alone: a metric that is better when higher."""
     words = [word for word in train_words if not word.startswith("task.")]
@@ -185,6 +192,7 @@ def test_another_kind_of_task(train_words, tmp_path):
 # ---------------------------------------------------------------- the sweep
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rules_choose_among_the_scores(run):
     of = {"candidates": candidates_of(run), "out": run.merged, "alphas": list(SCORES_OF_FOUR)}
     told = Told(SCORES_OF_FOUR, target=1)
@@ -202,6 +210,7 @@ def test_rules_choose_among_the_scores(run):
     assert all(np.array_equal(zero[name], base[name]) for name in zero)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_sweep_goes_on(run):
     of = {"candidates": candidates_of(run), "out": run.merged, "alphas": list(SCORES_OF_FOUR)}
     told = Told(SCORES_OF_FOUR)
@@ -226,6 +235,7 @@ def test_an_interrupted_sweep_goes_on(run):
     assert other.asked == [0.0, 0.25, 0.5, 1.0]  # other settings are other scores
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_parents_are_scored_again(run):
     told = Told(SCORES_OF_FOUR)
     choose(candidates_of(run), told, run.merged, [0.5])
@@ -241,6 +251,7 @@ def test_other_parents_are_scored_again(run):
     assert again.asked == [0.0, 0.5]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scores_that_are_none_and_sweeps_that_are_none(run):
     with pytest.raises(SpeechFTError, match=r"error of alpha 0\.5 is nan"):
         choose(candidates_of(run), Told({0.0: (1, 1), 0.5: (1, math.nan)}), run.merged, [0.5])
@@ -257,6 +268,7 @@ def test_scores_that_are_none_and_sweeps_that_are_none(run):
         candidates_of(run)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_parents_without_a_run(trained, tmp_path):
     base = read_config(trained.config)["upstream"]["source"]
     parents = Candidates("mine", {"name": "tiny", "source": base}, [trained.finetuned])
@@ -308,6 +320,7 @@ def test_drift_needs_a_run(trained, tmp_path, capsys):
     assert "--score drift needs a run" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_option_of_a_merge_counts(run):
     """Another method is another sweep, and its models have its name."""
     told = Told(SCORES_OF_FOUR)
