@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -132,6 +133,17 @@ def progress(title: str, total: int, start: int = 0) -> Iterator[Advance]:
             yield lambda done, note: show(done, total, note)
         finally:
             _current.remove(display)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Without the messages of a step that is taken many times; a counter inside is shown, and speaks again."""
+    quiet = Progress(io.StringIO())
+    _current.append(quiet)
+    try:
+        yield
+    finally:
+        _current.remove(quiet)
 
 
 def duration(seconds: float) -> str:

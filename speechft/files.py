@@ -67,14 +67,28 @@ def _settle(path: Path) -> None:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except SpeechFTError:
+        raise
+    except Exception as error:
+        number = _system_error(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise SpeechFTError(
                 f"the disk is full while writing {path}", "free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SpeechFTError(f"{path} cannot be written", "choose another folder with --out") from error
         raise
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """The system's number of an error; writers of torch and safetensors raise their own after it, or name it alone."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.errno
+        if f"(os error {errno.ENOSPC})" in str(error):
+            return errno.ENOSPC
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -96,6 +110,18 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Give two paths each other's name in one step, so that both exist at every moment; False where that is unknown."""
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2  # Linux; glibc since 2.28
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder; on success it becomes ``path`` (replacing an old one), on any error it is removed.
@@ -112,6 +138,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _settle(file)
+            if path.exists() and _exchange(temporary, path):
+                return  # the old folder has the temporary name now, and goes below
             old = None
             if path.exists():
                 old = _partial(path)

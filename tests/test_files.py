@@ -62,3 +62,32 @@ def test_broken_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(SpeechFTError, match=r"a\.json is not valid JSON"):
         files.read_json(tmp_path / "a.json")
+
+
+def test_a_full_disk_behind_another_librarys_error(tmp_path):
+    """As safetensors tells it, which names the system's error in words alone; and as one error after another."""
+    with pytest.raises(SpeechFTError, match="disk is full"), files.whole_file(tmp_path / "a"):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SpeechFTError, match="disk is full"), files.whole_file(tmp_path / "a"):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected position") from None
+    with pytest.raises(RuntimeError, match="something else"), files.whole_file(tmp_path / "a"):
+        raise RuntimeError("something else")
+
+
+def test_folders_exchange_names_in_one_step(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    if not files._exchange(one, other):
+        pytest.skip("the system cannot")
+    assert (one / "other").exists() and (other / "one").exists()
+    assert not files._exchange(one, tmp_path / "missing") and (one / "other").exists()
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    test_a_folder_is_replaced_in_one_step(tmp_path)

@@ -40,6 +40,14 @@ Random weights of the size of HuBERT base, CTC on the same clips, in a process f
 medians. The last line on stdout is one JSON object with every figure."""
 
 
+_MERGE = """examples:
+  scripts/bench merge
+  scripts/bench merge --size large --repetitions 5 --mergekit ~/mergekit/bin/python
+
+Two models of HuBERT's size with random weights; every side in a process of its own, in turns; medians. The last line on
+stdout is one JSON object with every figure; ratio is bytes a second by those of a plain file copy."""
+
+
 def main(words: Sequence[str]) -> int:
     """Run a comparison; returns the exit code: 0 done, 1 failed, 2 wrong use."""
     return guarded(_command, words)
@@ -51,9 +59,7 @@ def _command(words: Sequence[str]) -> int:
         return 0 if words else 2
     if words[0] not in NAMES:
         raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
-    known = {"forward": _forward, "superb": _superb, "train": _train}
-    if words[0] not in known:
-        raise UsageError(f"the comparison {words[0]!r} does not exist yet", f"scripts/bench {', '.join(known)} do")
+    known = {"forward": _forward, "superb": _superb, "train": _train, "merge": _merge}
     lines, record = known[words[0]](words[1:])
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -118,11 +124,24 @@ def _train(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return _run(parser, "train", words)
 
 
+def _merge(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    parser = Parser("bench merge", "A merge beside a file copy, the published script's way and mergekit.", _MERGE)
+    parser.prog = "scripts/bench merge"
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument(
+        "--mergekit", metavar="PYTHON", help="python of an environment that has it; else it is left out"
+    )
+    parser.add_argument("--folder", metavar="DIR", help="whose disk to work on (default: the system's temporary one)")
+    return _run(parser, "merge", words)
+
+
 def _run(parser: Parser, name: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Add what every comparison has, read the words, and measure."""
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="of the CPU (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and waveforms (default 0)")
-    parser.add_argument("--size", default="base", help="base, or tiny to try the script itself (default base)")
+    parser.add_argument(
+        "--size", default="base", help="base, tiny to try the script itself, or large, which merge has (default base)"
+    )
     arguments = parser.parse_args(list(words))
     module = import_module(f"speechft.bench.{name}")
     record = module.measure(module.Setting.read(arguments))

@@ -15,8 +15,11 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
 
 WEIGHTS = "model.safetensors"
+LEARNER = "learner.safetensors"  # upstream and head, in a checkpoint of stage 1
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
+WHISPER_ENCODER = ("model.encoder.", "encoder.")
+"""How the encoder's names begin in a checkpoint of the whole model; a file of the encoder alone has no such prefix."""
 _HEADS = (
     "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
     "label_embs_concat", "label_embeddings_concat", "layer_norm_for_extract.", "speaker_proj.", "tdnn.", "objective.",

@@ -132,7 +132,7 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
     if family == "decoar2":
         weights = {**rename(checkpoint.state, family, False, False, source), **checkpoint.head}
         with whole_file(path) as temporary:
-            torch.save({"model": weights}, temporary)
+            _save({"model": weights}, temporary)
         return Path(path)
     # The original configuration describes the original head; without that head it would ask for one.
     kept = checkpoint.native if checkpoint.head or family == "wavlm" else {}
@@ -161,8 +161,13 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
         if family == "hubert":
             content["dictionaries_symbols"] = kept.get("dictionaries_symbols", [None]) if checkpoint.head else [None]
     with whole_file(path) as temporary:
-        torch.save(content, temporary)
+        _save(content, temporary)
     return Path(path)
+
+
+def _save(content: Any, path: Path) -> None:
+    with path.open("wb") as file:  # given a path, torch does not say why it could not write
+        torch.save(content, file)
 
 
 def _empty_head(family: str, width: int, channels: int) -> dict[str, Tensor]:

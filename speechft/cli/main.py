@@ -17,6 +17,7 @@ VERBS = {
     "eval": ("speechft.cli.eval", "stage 3: score upstreams on SUPERB (speechft eval superb)"),
     "analyze": ("speechft.cli.analyze", "how far models moved, in weights and in features"),
     "convert": ("speechft.cli.convert", "a checkpoint in another format: Hugging Face's or s3prl's"),
+    "push": ("speechft.cli.push", "a model to the Hugging Face Hub, with card and scores"),
     "report": ("speechft.cli.report", "tables and plots of finished evaluations"),
     "demo": ("speechft.cli.demo", "the whole method, offline, in minutes"),
     "doctor": ("speechft.cli.doctor", "what is installed, what is missing, which tasks can run"),

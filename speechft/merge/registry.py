@@ -1,32 +1,42 @@
-"""The merge methods: a pure function on tensors each, and what a card says of it. A new one is a file and a line."""
+"""The merge methods by name: a new one is a file in `methods/` and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any
 
 from speechft.errors import UsageError
-from speechft.merge.methods.linear import linear
+from speechft.merge.method import Method
+from speechft.merge.methods import (
+    average,
+    breadcrumbs,
+    dare_linear,
+    dare_ties,
+    della,
+    fisher,
+    linear,
+    model_stock,
+    regmean,
+    slerp,
+    task_arithmetic,
+    ties,
+)
 
-MergeFunction = Callable[[Tensor, Sequence[Tensor], float], Tensor]
-"""(base, tuned, alpha) -> merged; all tensors of one shape, result float32 or float64."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A merge method: its function, formula and paper."""
-
-    name: str
-    function: MergeFunction
-    formula: str
-    paper: str
-
-
-METHODS = {
+METHODS: dict[str, Method] = {
     method.name: method
-    for method in (Method("linear", linear, "θ0 + α · mean_k(θ'_k − θ0)", "Speech-FT, arXiv 2502.12672"),)
+    for method in (
+        linear.METHOD,
+        slerp.METHOD,
+        task_arithmetic.METHOD,
+        ties.METHOD,
+        dare_linear.METHOD,
+        dare_ties.METHOD,
+        breadcrumbs.METHOD,
+        della.METHOD,
+        model_stock.METHOD,
+        fisher.METHOD,
+        regmean.METHOD,
+        average.METHOD,
+    )
 }
 
 
@@ -39,3 +49,32 @@ def method_named(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f"unknown merge method {name!r}", f"known: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def described() -> list[dict[str, Any]]:
+    """Every method with its parameters, for a table or as JSON."""
+    return [
+        {
+            "method": method.name, "formula": method.formula, "paper": method.paper, "alpha": method.alpha,
+            "statistics": method.statistics,
+            "parameters": [
+                {"name": one.name, "type": one.kind, "range": one.range, "default": one.default, "meaning": one.meaning}
+                for one in method.parameters
+            ],
+        }
+        for method in METHODS.values()
+    ]  # fmt: skip
+
+
+def table() -> list[str]:
+    """The methods for people: formula and paper, then a line for each parameter."""
+    lines = []
+    for method in METHODS.values():
+        lines.append(f"{method.name}: {method.formula}")
+        lines.append(f"    {method.paper}; alpha {method.alpha:g} unless given")
+        if method.statistics:
+            lines.append(f"    needs {method.statistics} statistics of every parent: --corpus or --statistics")
+        for one in method.parameters:
+            default = "" if one.default is None else f" (default {str(one.default).lower()})"
+            lines.append(f"    {one.name}: {one.meaning}; {one.range}{default}")
+    return lines

@@ -71,6 +71,15 @@ class Lineages:
             self.pretrained.setdefault(str(record["sha256"]), str(record.get("name") or record.get("source")))
         for merged in sorted((folder / "merged").glob("*/merge.json")):
             self._look_at_merged(merged.parent, folder)
+        self._look_at_choice(folder, str(record.get("sha256") or ""))
+
+    def _look_at_choice(self, run: Path, base: str) -> None:
+        """The models that `merge --alpha auto` scored and did not keep."""
+        choice = _readable(run / "merged" / "choice.json")
+        merge = choice.get("merge") or {}
+        family = sha256_json([base, merge.get("method"), _recipe(run), *_variant(merge)])
+        for one in choice.get("candidates") or ():
+            self._keep(str(one.get("sha256")), Lineage(float(one["alpha"]), base, family, run.name))
 
     def _look_at_merged(self, folder: Path, run: Path | None) -> None:
         record = _readable(folder / "merge.json")
@@ -81,7 +90,8 @@ class Lineages:
             return
         self.pretrained.setdefault(base[0], Path(str(parents[0].get("path"))).name)
         name = (run or folder.parent).name
-        family = sha256_json([base[0], record.get("method"), _recipe(run) or [one.get("sha256") for one in tuned]])
+        recipe = _recipe(run) or [one.get("sha256") for one in tuned]
+        family = sha256_json([base[0], record.get("method"), recipe, *_variant(record)])
         self._keep(str(record.get("sha256")), Lineage(float(record["alpha"]), base[0], family, name))
         if len(tuned) == 1:
             self._keep(str(tuned[0].get("sha256")), Lineage(1.0, base[0], family, name))
@@ -98,6 +108,12 @@ def _readable(path: Path) -> dict[str, Any]:
     except (SpeechFTError, OSError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _variant(record: Mapping[str, Any]) -> list[Any]:
+    """What a merge differs in from others of its method, but for α and a seed; nothing for the plain one."""
+    parameters = {key: value for key, value in (record.get("parameters") or {}).items() if key != "seed"}
+    return [one for one in (parameters, record.get("choices")) if one]
 
 
 def _recipe(run: Path | None) -> dict[str, Any] | None:

@@ -129,6 +129,7 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "loss": outcome.metrics.get("loss"),
         "layer_weights": outcome.weights,
         "data": data_hash,
+        "corpus": settings.corpus(task),
         "settings": dict(settings.superb[task.name]),
         "fingerprint": fingerprint,
     }

@@ -27,26 +27,27 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     return compose_any("eval", overrides)
 
 
-def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The paths of the corpora; `synthetic: SIZE` fills those that are not given."""
-    paths = dict(data)
+def _filled(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The paths of the corpora; `synthetic: SIZE` fills those that are not given. And the size of those it filled."""
+    paths, filled = dict(data), dict[str, str]()
     size = paths.pop("synthetic", None)
     if not size:
-        return paths
+        return paths, filled
     from speechft.data.synthetic.corpus import make_corpus
     from speechft.superb.tasks.base import SYNTHETIC
 
     corpus = make_corpus(str(size))
     for key in SYNTHETIC:
         if paths.get(key) is None and getattr(corpus, key) is not None:
-            paths[key] = str(getattr(corpus, key))
-    return paths
+            paths[key], filled[key] = str(getattr(corpus, key)), str(size)
+    return paths, filled
 
 
 @dataclass(frozen=True)
 class Settings:
     """An evaluation. Field names are those of `configs/eval.yaml`, where they are explained; `numerics` is its
-    `precision` and `compile`. `device`, where heads are trained, is the first of `devices`."""
+    `precision` and `compile`. `device`, where heads are trained, is the first of `devices`. `synthetic` has the
+    keys of `data` that the synthetic corpus fills, with its size."""
 
     tasks: tuple[str, ...]
     engine: str
@@ -60,7 +61,13 @@ class Settings:
     batch_seconds: float
     numerics: Numerics
     data: Mapping[str, Any]
+    synthetic: Mapping[str, str]
     superb: Mapping[str, Mapping[str, Any]]
+
+    def corpus(self, task: Any) -> str | None:
+        """What the task is scored on, where it is not the user's files: `synthetic demo`."""
+        sizes = [self.synthetic[key] for key in task.needs if key in self.synthetic]
+        return f"synthetic {sizes[0]}" if sizes else None
 
     @classmethod
     def read(cls, cfg: Mapping[str, Any]) -> Settings:
@@ -69,7 +76,7 @@ class Settings:
         Raises:
             UsageError: a value that makes no sense.
         """
-        data = _filled(cfg.get("data") or {})
+        data, synthetic = _filled(cfg.get("data") or {})
         tasks = _tasks(cfg.get("tasks"), data)
         engine, dtype = str(cfg["engine"]), str(cfg["frames_dtype"])
         if engine not in ENGINES:
@@ -107,6 +114,7 @@ class Settings:
             batch_seconds=float(cfg["batch_seconds"]),
             numerics=numerics,
             data=data,
+            synthetic=synthetic,
             superb=superb,
         )
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechft.checkpoints.folder import read_tensors
+from speechft.checkpoints.folder import LEARNER, read_tensors
 from speechft.errors import SpeechFTError
 from speechft.files import is_partial, partial_name, read_json, remove_partials, whole_folder
 from speechft.train.average import Average
 
-_LEARNER, _AVERAGE, _OPTIMIZER, _STATE = "learner.safetensors", "average.safetensors", "optimizer.pt", "state.json"
+_AVERAGE, _OPTIMIZER, _STATE = "average.safetensors", "optimizer.pt", "state.json"
 
 
 def save(
@@ -39,7 +39,7 @@ def save(
     target = folder / f"step-{step}"
     with whole_folder(target) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.state_dict().items()}
-        save_file(tensors, temporary / _LEARNER)
+        save_file(tensors, temporary / LEARNER)
         if average is not None:
             save_file({name: tensor.cpu() for name, tensor in average.tensors().items()}, temporary / _AVERAGE)
             state = {**state, "averaged": average.updates}
@@ -99,7 +99,7 @@ def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) 
     Raises:
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
-    tensors = read_tensors(checkpoint / _LEARNER)
+    tensors = read_tensors(checkpoint / LEARNER)
     state = read_json(checkpoint / _STATE)
     averaged = read_tensors(checkpoint / _AVERAGE) if average is not None and "averaged" in state else None
     try:

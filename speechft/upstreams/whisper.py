@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speechft.checkpoints.folder import Checkpoint, misfit
+from speechft.checkpoints.folder import WHISPER_ENCODER, Checkpoint, misfit
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Hidden, Identity, Upstream
 
-_PREFIXES = ("model.encoder.", "encoder.")
 _WINDOW, _HOP = 400, 160
 _DYNAMIC_RANGE = 8.0
 """Log-mels (base 10) further than this below an utterance's loudest are raised (OpenAI's `log_mel_spectrogram`)."""
@@ -159,11 +158,11 @@ def build(
         torch.manual_seed(random_seed or 0)
         model = Model(config)
     if random_seed is None:
-        whole = any(key.startswith(_PREFIXES) for key in checkpoint.state)
+        whole = any(key.startswith(WHISPER_ENCODER) for key in checkpoint.state)
         state = {
             key.removeprefix("model.").removeprefix("encoder."): tensor
             for key, tensor in checkpoint.state.items()
-            if not whole or key.startswith(_PREFIXES)
+            if not whole or key.startswith(WHISPER_ENCODER)
         }
         expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
         problems = misfit(expected, {key: tensor.shape for key, tensor in state.items()})

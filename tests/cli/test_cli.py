@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HELP = [["--help"], ["train", "--help"], ["merge", "--help"], ["eval", "superb", "--help"], ["demo", "--help"],
-        ["doctor", "--help"], ["report", "--help"]]  # fmt: skip
+        ["doctor", "--help"], ["report", "--help"], ["push", "--help"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)

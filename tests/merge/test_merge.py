@@ -19,25 +19,6 @@ from speechft.merge.methods.linear import linear
 from speechft.upstreams.load import load_upstream
 
 
-@pytest.fixture(scope="module")
-def parents(tmp_path_factory):
-    """θ0 and two θ' that differ from it in every tensor."""
-    root = tmp_path_factory.mktemp("parents")
-    base = save_upstream(root / "base", seed=0)
-    others = []
-    for number in (1, 2):
-        folder = root / f"tuned{number}"
-        shutil.copytree(base, folder)
-        model = transformers.AutoModel.from_pretrained(base)
-        generator = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-        model.save_pretrained(folder)
-        others.append(folder)
-    return base, others
-
-
 def _arrays(folder):
     return load_file(folder / "model.safetensors")
 
@@ -150,16 +131,23 @@ def test_alpha_outside_the_segment_needs_permission(parents, tmp_path, alpha):
 
 
 def test_no_update_is_an_error(parents, tmp_path):
-    base, _ = parents
+    base, (tuned, _) = parents
     with pytest.raises(SpeechFTError, match="no update to merge"):
         merge(base, [base], out=tmp_path)
+    with pytest.raises(SpeechFTError, match="equals the pre-trained model: it would only weaken the others"):
+        merge(base, [tuned, base], out=tmp_path)
+    with pytest.raises(SpeechFTError, match="nothing of the update is left"):
+        merge(base, [tuned], out=tmp_path, keep=["*"])
+    assert not list(tmp_path.iterdir())
 
 
-def test_foreign_parents_are_refused_with_what_differs(parents, tmp_path):
+def test_foreign_parents_are_refused_with_what_differs(parents, tmp_path, capsys):
     base, _ = parents
     larger = save_upstream(tmp_path / "larger", hidden_size=64)
     with pytest.raises(SpeechFTError, match=r"of another shape \(encoder\.layer_norm\.bias"):
         merge(base, [larger], out=tmp_path / "out")
+    listed = capsys.readouterr().err
+    assert "  encoder.layer_norm.bias: [32] in θ0, [64] in" in listed and listed.count("\n") > 20  # every tensor
     deeper = save_upstream(tmp_path / "deeper", num_hidden_layers=3)
     with pytest.raises(SpeechFTError, match=r"that θ0 lacks \(encoder\.layers\.2"):
         merge(base, [deeper], out=tmp_path / "out")
@@ -208,10 +196,10 @@ def test_an_interrupted_merge_leaves_the_old_result(parents, tmp_path, monkeypat
     (model,) = merge(base, [tuned], out=tmp_path)
     before = _arrays(model.folder)
 
-    def fails(folder):
+    def fails(folder, sha256):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("speechft.merge.merge._run_once", fails)
+    monkeypatch.setattr("speechft.merge.finishing.run_once", fails)
     with pytest.raises(KeyboardInterrupt):
         merge(base, [other], out=tmp_path)
     after = _arrays(model.folder)

@@ -104,3 +104,20 @@ def test_the_command(tmp_path):
     done = speechft("merge", "--pretrained", base, "--finetuned", other, "--to", "s3prl", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert same_features(tmp_path / "out" / "alpha-0.25") == "hubert_custom"
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2"])
+def test_plain_s3prl_reads_the_folder_itself(family, tmp_path):
+    """Without `s3prl.pt`, through s3prl's upstreams for Hugging Face folders."""
+    compat.install()
+    import s3prl.hub
+
+    base = save_upstream(tmp_path / "base", family)
+    (model,) = merge(base, [tuned(base, tmp_path / "tuned")], [0.25], out=tmp_path / "merged", to="hf")
+    theirs = getattr(s3prl.hub, f"hf_{family}_custom")(str(model.folder)).eval()
+    wave = 0.3 * torch.randn(9000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        mine, reference = load_upstream(model.folder)([wave]).states, theirs([wave])["hidden_states"]
+    assert len(mine) == len(reference)
+    for a, b in zip(mine, reference, strict=True):
+        assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4)

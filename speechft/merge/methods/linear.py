@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from speechft.merge.method import Method
+from speechft.merge.methods._tensors import at_an_end, task_vectors
+
 
 def linear(base: Tensor, tuned: Sequence[Tensor], alpha: float) -> Tensor:
     """Interpolate one tensor.
@@ -23,13 +26,13 @@ def linear(base: Tensor, tuned: Sequence[Tensor], alpha: float) -> Tensor:
     Returns:
         The same shape, float32 (float64 if a parent is).
     """
-    kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in (base, *tuned)) else torch.float32
-    if alpha == 0.0:
-        return base.to(kind)
-    if alpha == 1.0 and len(tuned) == 1:
-        return tuned[0].to(kind)
-    origin = base.to(kind)
-    update = torch.zeros_like(origin)
-    for tensor in tuned:
-        update += tensor.to(kind) - origin
-    return origin + alpha * (update / len(tuned))
+    end = at_an_end(base, tuned, alpha)
+    if end is not None:
+        return end
+    origin, (update, *others) = task_vectors(base, tuned)
+    for other in others:
+        update += other
+    return torch.add(origin, update, alpha=alpha / len(tuned))
+
+
+METHOD = Method("linear", linear, "θ0 + α · mean_k(θ'_k − θ0)", "Speech-FT, arXiv 2502.12672", elementwise=True)

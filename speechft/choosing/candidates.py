@@ -1,0 +1,91 @@
+"""The upstreams of a sweep: the pre-trained one, and merged ones made one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from speechft.checkpoints.hashing import streamed_sha256
+from speechft.errors import SpeechFTError
+from speechft.files import read_json
+from speechft.merge.merge import merge, merge_run
+from speechft.merge.parents import open_parents
+from speechft.runs import Run
+from speechft.upstreams.base import Upstream
+from speechft.upstreams.load import load_upstream
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Parents and how they are merged.
+
+    Attributes:
+        name: of the run, or of the folder that merged models go to.
+        upstream: how an upstream of these parents is loaded, as for `load_upstream`; its source is θ0.
+        finetuned: θ'_k.
+        options: of the merge: keywords of `merge` (of a run: `merge_run`) beside parents, α and output.
+        run: whose parents these are, if a run's.
+    """
+
+    name: str
+    upstream: Mapping[str, Any]
+    finetuned: Sequence[Path]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    run: Run | None = None
+
+    @classmethod
+    def of_run(cls, run: Run, config: Mapping[str, Any], options: Mapping[str, Any]) -> Candidates:
+        """A run's parents.
+
+        Raises:
+            SpeechFTError: the run is not finished, or began with random weights.
+        """
+        if not run.finished:
+            raise SpeechFTError(f"{run.folder} is not finished", "run its train command again; it goes on")
+        if read_json(run.pretrained).get("random_seed") is not None:
+            raise SpeechFTError(f"{run.folder} was trained from fresh weights", "there is nothing to choose between")
+        return cls(run.folder.name, config["upstream"], [run.finetuned], options, run)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Hashes of the parents, how they are merged, how upstreams are heard.
+
+        Raises:
+            SpeechFTError: parents that do not fit together.
+        """
+        parents = open_parents(str(self.upstream["source"]), self.options.get("checkpoints") or self.finetuned)
+        try:
+            weights = [streamed_sha256(one.names(), one.read) for one in (parents.base, *parents.tuned)]
+        finally:
+            parents.close()
+        heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}
+        how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
+        return {"parents": weights, "merge": how, "heard": heard}
+
+    def merge(self, alpha: float, out: Path) -> Path:
+        """Write `out/alpha-A/`.
+
+        Raises:
+            UsageError, SpeechFTError: as `merge`.
+        """
+        if self.run is not None:
+            merged = merge_run(self.run, [alpha], out=out, **self.options)
+        else:
+            merged = merge(str(self.upstream["source"]), list(self.finetuned), [alpha], out=out, **self.options)
+        return merged[0].folder
+
+    @contextlib.contextmanager
+    def at(self, alpha: float, scratch: Path) -> Iterator[Upstream]:
+        """The upstream at an α, ready for inference; its folder is gone afterwards. At 0 it is the pre-trained one."""
+        if alpha == 0:
+            yield load_upstream(self.upstream)
+            return
+        try:
+            folder = self.merge(alpha, scratch)
+            yield load_upstream({**self.upstream, "source": str(folder)})
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

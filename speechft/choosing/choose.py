@@ -1,0 +1,150 @@
+"""The choice of α: score the sweep, find the front, choose by a rule, merge, and write down why."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.choosing import rules
+from speechft.choosing.candidates import Candidates
+from speechft.choosing.objectives import Scored, Scorer, turned
+from speechft.choosing.pareto import front
+from speechft.choosing.picture import draw
+from speechft.console import duration, say, silent
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import read_json, sha256_json, write_json
+from speechft.merge.alphas import checked_alphas
+from speechft.versions import versions
+
+ALPHAS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""The sweep, unless told: tenths, and the paper's 0.25."""
+
+SCORES = ".scores"
+"""Inside the folder of merged models: a file for each α that has been scored; and, while it is, the α's model."""
+
+
+def choose(
+    candidates: Candidates,
+    scorer: Scorer,
+    out: Path,
+    alphas: Sequence[float] = ALPHAS,
+    rule: str = "knee",
+    lose: float = 0.01,
+    extrapolate: bool = False,
+) -> dict[str, Any]:
+    """Choose α for parents and merge them with it.
+
+    Args:
+        candidates: what is merged.
+        scorer: how each upstream is scored.
+        out: where `alpha-A/` of the chosen α, `choice.json` and `choice.png` go.
+        alphas: the sweep; 0, the pre-trained upstream, is always in it.
+        rule: `knee` or `budget`, see `rules`.
+        lose: of the budget, a share.
+        extrapolate: allow α outside [0, 1].
+
+    Returns:
+        What `choice.json` holds.
+
+    Raises:
+        UsageError: unknown rule, α out of range, a negative budget.
+        SpeechFTError: what merging and scoring raise; a score that is not finite.
+    """
+    if rule not in rules.RULES:
+        raise UsageError(f"unknown rule {rule!r}", f"known: {', '.join(rules.RULES)}")
+    if not (lose >= 0 and math.isfinite(lose)):
+        raise UsageError(f"lose {100 * lose:g} %", "give a share of at least 0 %, such as 1%")
+    sweep = checked(alphas, extrapolate)
+    identity = {**candidates.identity, **scorer.identity}
+    scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
+
+    points = [turned(one.scores, scorer.objectives) for one in scored]
+    base = sweep.index(0.0)
+    pick = rules.knee(points) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
+    chosen = sweep[pick.index]
+    folder = candidates.merge(chosen, out)
+    made = read_json(folder / "merge.json")
+    on_front = front(points)
+    names = [one.name for one in scorer.objectives]
+    choice = {
+        "chosen": chosen,
+        "folder": str(folder),
+        "rule": {"name": rule, "means": rules.RULES[rule], **({"lose": lose} if rule == "budget" else {})},
+        "why": pick.why,
+        "objectives": [
+            {"name": one.name, "title": one.title, "higher_better": one.higher_better, "digits": one.digits}
+            for one in scorer.objectives
+        ],
+        "target": None if scorer.target is None else names[scorer.target],
+        "candidates": [
+            {
+                **one.as_dict(),
+                "on_front": place in on_front,
+                "relative_loss": dict(zip(names, rules.losses(points[place], points[base]), strict=True)),
+            }
+            for place, one in enumerate(scored)
+        ],
+        "merge": {key: made.get(key) for key in ("method", "parameters", "choices")},
+        "front": [sweep[place] for place in on_front],
+        "settings": identity,
+        "versions": versions(),
+    }
+    write_json(out / "choice.json", _finite(choice))
+    draw(choice, out / "choice.png", candidates.name)
+    return choice
+
+
+def checked(alphas: Sequence[float], extrapolate: bool = False) -> list[float]:
+    """A sweep in order, with 0 in it.
+
+    Raises:
+        UsageError: an α that is no number or out of range, or none but 0.
+    """
+    sweep = checked_alphas([*alphas, 0.0], extrapolate)
+    if len(sweep) < 2:
+        raise UsageError("there is no alpha to choose", "give several, such as --alphas 0.1 0.25 0.5")
+    return sweep
+
+
+def _score(
+    candidates: Candidates, scorer: Scorer, alpha: float, folder: Path, identity: dict[str, Any]
+) -> Scored:  # fmt: skip
+    """An α's scores: those of an earlier sweep that was the same, or new ones."""
+    file = folder / f"{sha256_json([identity, alpha])[:24]}.json"
+    scored = _earlier(file)
+    told = "scored before"
+    if scored is None:
+        began = time.monotonic()
+        with silent(), candidates.at(alpha, folder / "model") as upstream:
+            sha256 = upstream.identity.sha256
+            scores, details = scorer.score(alpha, upstream)
+        for name, value in scores.items():
+            if not math.isfinite(value):
+                raise SpeechFTError(f"{name} of alpha {alpha:g} is {value}", "leave this alpha out of --alphas")
+        scored = Scored(alpha, sha256, scores, details, round(time.monotonic() - began, 3))
+        write_json(file, scored.as_dict())
+        told = duration(scored.seconds)
+    values = ", ".join(f"{one.title} {scored.scores[one.name]:.{one.digits}f}" for one in scorer.objectives)
+    say(f"alpha {alpha:g}: {values} ({told})")
+    return scored
+
+
+def _earlier(file: Path) -> Scored | None:
+    if not file.is_file():
+        return None
+    try:
+        return Scored(**read_json(file))
+    except (SpeechFTError, TypeError):
+        return None  # damaged: scored again
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a loss relative to nothing becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,119 @@
+"""The fine-tuning task heard on another upstream: the run's own head, its own dev set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lhotse import CutSet
+
+from speechft.checkpoints.hashing import weights_sha256
+from speechft.console import progress
+from speechft.data.corpora import load_cuts
+from speechft.data.loader import Batches, in_order
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import sha256_json
+from speechft.runs import Run
+from speechft.tasks.build import build_task
+from speechft.train.schedule import Schedule
+from speechft.train.state import load_head, newest
+from speechft.upstreams.base import Upstream
+
+
+class TrainedHead:
+    """The head that a run ended with, and the run's task and data around it.
+
+    The head was trained on θ'. On a merged upstream's features it is a stranger, the more the smaller α, so its score
+    there says less about what the features hold than about how far they have moved. `refit` steps of training with the
+    upstream frozen, from the run's head and on the same batches for every upstream, take most of that away.
+
+    Args:
+        run: a finished run.
+        config: its configuration.
+        upstream: any of the run's architecture, for its sizes.
+        device: where to compute.
+
+    Raises:
+        UsageError: the run has no dev set.
+        SpeechFTError: no checkpoint is left, or the labels are no longer those of the run.
+    """
+
+    def __init__(self, run: Run, config: Mapping[str, Any], upstream: Upstream, device: torch.device) -> None:
+        data, trainer = config["data"], config["trainer"]
+        if not data.get("dev"):
+            raise UsageError(
+                f"{run.folder} has no dev set to score on",
+                "give one with --score-with data.dev=[...], or use --score superb",
+            )
+        checkpoint = newest(run.checkpoints)
+        if checkpoint is None:
+            raise SpeechFTError(f"{run.folder} has no checkpoint left, so no head", "use --score superb")
+        self.device, self._seed = device, int(config["seed"])
+        self._train, _ = load_cuts(data["train"], bool(data["skip_bad"]))
+        self.dev: CutSet = load_cuts(data["dev"], bool(data["skip_bad"]))[0]
+        self.task = build_task(config["task"])
+        self.task.prepare(upstream, self._train, self.dev, run.folder)
+        self._head, settings = load_head(checkpoint)
+        if settings != self.task.settings():
+            raise SpeechFTError(
+                f"the labels of {run.folder}'s data are not those that its head was trained on",
+                "bring the old data back, or use --score superb",
+            )
+        self.task.to(device)
+        head_lr = config["task"].get("head_lr")
+        self._lr = float(trainer["lr"] if head_lr is None else head_lr)
+        self._trainer, self._data = trainer, data
+
+    def identity(self, refit: int) -> dict[str, Any]:
+        """What a score depends on besides the upstream and `refit`: the head, the data, how the head is trained."""
+        data = {key: self._data[key] for key in ("batch_seconds", "batch_size", "buckets")}
+        trainer = {key: self._trainer[key] for key in ("warmup", "hold", "clip")}
+        training = [_listed(self._train), data, self._lr, self._seed, trainer]
+        return {
+            "task": self.task.name, "head": weights_sha256(self._head), "dev": sha256_json(_listed(self.dev)),
+            "training": sha256_json(training) if refit else None,
+        }  # fmt: skip
+
+    def score(self, upstream: Upstream, refit: int = 0, label: str = "") -> dict[str, float]:
+        """The task's metrics on the dev set.
+
+        Args:
+            upstream: on any device; not changed.
+            refit: steps of training of the head first.
+            label: of the progress bar.
+        """
+        upstream = upstream.to(self.device).eval().requires_grad_(False)
+        self.task.load_state_dict(self._head, strict=True)
+        if refit:
+            self._refit(upstream, refit, label)
+        self.task.eval()
+        with torch.no_grad():
+            return self.task.evaluate(upstream, (batch.to(self.device) for batch in in_order(self.dev, 120.0)))
+
+    def _refit(self, upstream: Upstream, steps: int, label: str) -> None:
+        data, trainer = self._data, self._trainer
+        batches = Batches(
+            self._train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), self._seed,
+            workers=int(data["workers"]),
+        )  # fmt: skip
+        schedule = Schedule(steps, float(trainer["warmup"]), float(trainer["hold"]))
+        optimizer = torch.optim.Adam(self.task.parameters(), lr=self._lr)
+        self.task.train()
+        stream = iter(batches)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), progress(f"head {label}".strip(), steps) as advance:
+            torch.manual_seed(self._seed)  # dropout and masks: the same for every upstream
+            for step in range(steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = self._lr * schedule.factor(step)
+                loss, _ = self.task.step(upstream, next(stream).to(self.device))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.task.parameters(), float(trainer["clip"]))
+                optimizer.step()
+                advance(step + 1, f"loss {float(loss.detach()):.3f}")
+
+
+def _listed(cuts: CutSet) -> list[tuple[str, float]]:
+    return sorted((cut.id, round(cut.duration, 4)) for cut in cuts)

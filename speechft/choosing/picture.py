@@ -1,0 +1,93 @@
+"""A choice as a picture and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.files import whole_file
+
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "0.45"  # Okabe and Ito's
+_ACROSS = 3  # panels
+
+
+def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
+    """A panel per score over α, and with two scores the trade-off between them.
+
+    Shapes tell what colours tell: filled points are on the front, hollow ones are not, the star is the chosen one.
+
+    Args:
+        choice: what `choose` returns.
+        path: a `.png`, `.svg` or `.pdf` file, written whole.
+        name: of the run, for the title.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    objectives, rows = choice["objectives"], choice["candidates"]
+    panels = len(objectives) + (len(objectives) == 2)
+    across = min(panels, _ACROSS)
+    down = -(-panels // across)
+    size = (4.2 * across, 3.6 * down)
+    figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for panel in axes.flat[panels:]:
+        panel.set_axis_off()
+    alphas = [row["alpha"] for row in rows]
+    for panel, one in zip(axes.flat, objectives, strict=False):
+        values = [row["scores"][one["name"]] for row in rows]
+        panel.plot(alphas, values, "-", color=_BLUE, linewidth=1.5)
+        _points(panel, choice, alphas, values)
+        panel.axhline(values[alphas.index(0.0)], color=_GREY, linestyle=":", linewidth=1.2)
+        panel.set(xlabel="α (weight of the fine-tuned side)", ylabel=_heading(one))
+        panel.grid(alpha=0.25)
+    if len(objectives) == 2:
+        panel = axes.flat[2]
+        xs, ys = ([row["scores"][one["name"]] for row in rows] for one in objectives)
+        ends = sorted((x, y) for x, y, row in zip(xs, ys, rows, strict=True) if row["on_front"])
+        panel.plot(*zip(*ends, strict=True), "--", color=_GREY, linewidth=1.2)
+        _points(panel, choice, xs, ys)
+        for place, (x, y, alpha) in enumerate(zip(xs, ys, alphas, strict=True)):
+            beside = (5, 5) if place % 2 else (5, -11)  # neighbours may be close
+            panel.annotate(f"{alpha:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8)
+        panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
+        panel.grid(alpha=0.25)
+    axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{name}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
+    pyplot.close(figure)
+    return path
+
+
+def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[float]) -> None:
+    rows = choice["candidates"]
+    for wanted, fill, label in ((True, _BLUE, "on the front"), (False, "white", "dominated")):
+        places = [place for place, row in enumerate(rows) if row["on_front"] is wanted]
+        if places:
+            panel.plot(
+                [xs[place] for place in places], [ys[place] for place in places], "o", color=_BLUE,
+                markerfacecolor=fill, markersize=6, label=label,
+            )  # fmt: skip
+    place = next(place for place, row in enumerate(rows) if row["alpha"] == choice["chosen"])
+    panel.plot([xs[place]], [ys[place]], "*", color=_ORANGE, markersize=15, label=f"chosen, α = {choice['chosen']:g}")
+
+
+def table(choice: Mapping[str, Any]) -> list[str]:
+    """The sweep in Markdown, a row per α, and which one was chosen by what rule."""
+    objectives = choice["objectives"]
+    heads = ["α", *(_heading(one) for one in objectives), "front", ""]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in choice["candidates"]:
+        notes = ["pre-trained"] * (row["alpha"] == 0) + ["chosen"] * (row["alpha"] == choice["chosen"])
+        values = [f"{row['scores'][one['name']]:.{one['digits']}f}" for one in objectives]
+        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", ", ".join(notes)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}"]
+
+
+def _heading(objective: Mapping[str, Any]) -> str:
+    return f"{objective['title']} {'↑' if objective['higher_better'] else '↓'}"

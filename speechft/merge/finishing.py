@@ -1,0 +1,63 @@
+"""What comes beside merged weights: configuration, head, card, record; and the proof that the folder can be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.checkpoints.convert import add_beside
+from speechft.checkpoints.folder import HEAD, NATIVE
+from speechft.errors import SpeechFTError
+from speechft.merge.card import merged_card
+from speechft.merge.parents import Parents
+from speechft.upstreams.load import load_upstream
+from speechft.versions import versions
+
+
+def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | None, check: bool) -> None:
+    """Complete a folder that holds merged weights.
+
+    Args:
+        folder: not under its own name yet.
+        record: what `merge.json` says; the s3prl entry and the versions are added.
+        parents: where configuration and head come from.
+        to: see `merge`.
+        check: whether to reload and run it.
+
+    Raises:
+        SpeechFTError: it cannot be loaded, or its features are not finite.
+    """
+    # The fine-tuned side says how its input was normalised; the hub's file of a base model says otherwise.
+    for name, value in (("config.json", parents.base.config), ("preprocessor_config.json",
+                                                              parents.tuned[0].preprocessor)):  # fmt: skip
+        (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
+        if (parents.base.folder / name).is_file():
+            shutil.copyfile(parents.base.folder / name, folder / name)
+    entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
+    record = {**record, "s3prl_hub": entry, "checked": check, "versions": versions()}
+    (folder / "merge.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(merged_card(record), encoding="utf-8")
+    if check:
+        run_once(folder, str(record["sha256"]))
+
+
+def run_once(folder: Path, sha256: str) -> None:
+    """Load what was written and run it: a merge that cannot be used is an error now, not in stage 3.
+
+    Raises:
+        SpeechFTError: other weights come back than were written, or features are not finite.
+    """
+    upstream = load_upstream(folder)
+    if upstream.identity.sha256 != sha256:
+        raise SpeechFTError(
+            "the merged weights read back differ from those written", "the disk is not to be trusted; check it"
+        )
+    with torch.inference_mode():
+        hidden = upstream([torch.sin(torch.arange(16_000) / 20.0)])
+    if not all(bool(torch.isfinite(state).all()) for state in hidden.states):
+        raise SpeechFTError("the merged upstream gives features that are not finite", "try an alpha between 0 and 1")

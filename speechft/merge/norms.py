@@ -1,0 +1,73 @@
+"""How large an update is: ‖τ‖ and its share of ‖θ0‖, overall and per part of the model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_BLOCK = 4096
+
+
+class UpdateNorms:
+    """Norms in the making: give it every tensor, or every piece of one."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[float]] = {}
+
+    def add(self, name: str, origin: float, update: Tensor) -> None:
+        """The sum of θ0's squares and τ, or those of the same elements; τ in float32 or float64."""
+        sums = self._parts.setdefault(group(name), [0.0, 0.0])
+        sums[0] += square_sum(update)
+        sums[1] += origin
+
+    @property
+    def norm(self) -> float:
+        return math.sqrt(sum(update for update, _ in self._parts.values()))
+
+    def record(self) -> dict[str, Any]:
+        """`norm`, `relative` to θ0's, and `parts`: each part's relative norm (absolute where θ0's is zero)."""
+        origin = math.sqrt(sum(square for _, square in self._parts.values()))
+        return {
+            "norm": self.norm,
+            "relative": self.norm / origin if origin else 0.0,
+            "parts": {part: math.sqrt(a / b) if b else math.sqrt(a) for part, (a, b) in self._parts.items()},
+        }
+
+
+def group(name: str) -> str:
+    """The first levels of a name: `feature_extractor`, `encoder.pos_conv_embed`, `encoder.layers.3`."""
+    words = name.split(".")
+    if words[0] == "layers" or words[:2] == ["encoder", "layers"]:
+        return ".".join(words[: words.index("layers") + 2])
+    return ".".join(words[:2] if words[0] == "encoder" else words[:1])
+
+
+def square_sum(tensor: Tensor) -> float:
+    """Σ x², summed in float64 over blocks that float32 can sum."""
+    flat = tensor.reshape(-1)
+    if flat.dtype == torch.float64:
+        return float(flat @ flat)
+    whole = flat.numel() // _BLOCK * _BLOCK
+    rows = flat[:whole].view(-1, _BLOCK)
+    blocks = torch.bmm(rows[:, None], rows[:, :, None]) if whole else flat[:0]
+    return float(blocks.double().sum()) + float(flat[whole:].double().square().sum())
+
+
+def told(record: dict[str, Any]) -> list[str]:
+    """The norms for people: the whole, then its parts, some to a line."""
+    lines = [f"‖τ‖ = {record['norm']:.4g}, {100 * record['relative']:.2f} % of ‖θ0‖"]
+    words = [f"{part.removeprefix('encoder.')} {100 * size:.2f} %" for part, size in sorted_parts(record["parts"])]
+    return lines + ["  " + ", ".join(words[start : start + 6]) for start in range(0, len(words), 6)]
+
+
+def sorted_parts(parts: dict[str, float]) -> list[tuple[str, float]]:
+    """Layers by their number, after everything else."""
+    return sorted(parts.items(), key=lambda item: (_number(item[0]), item[0]))
+
+
+def _number(part: str) -> int:
+    last = part.rpartition(".")[2]
+    return int(last) if last.isdigit() else -1

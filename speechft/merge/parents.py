@@ -1,0 +1,110 @@
+"""The models that are merged: opened, and checked to fit together before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechft.checkpoints.convert import as_folder
+from speechft.checkpoints.folder import LEARNER, misfit
+from speechft.checkpoints.stream import FolderReader
+from speechft.console import say
+from speechft.errors import SpeechFTError, UsageError
+from speechft.upstreams.load import locate
+
+_COMPUTING = (
+    "hidden_act", "feat_extract_activation", "feat_extract_norm", "do_stable_layer_norm", "num_attention_heads",
+    "conv_kernel", "conv_stride", "num_conv_pos_embedding_groups", "layer_norm_eps", "squeeze_factor", "num_buckets",
+    "max_bucket_distance", "conv_pos_batch_norm", "feat_proj_layer_norm",
+)  # fmt: skip
+"""What of a configuration changes the computation, though not the shapes of the weights."""
+
+
+@dataclass
+class Parents:
+    """θ0 and the θ'_k, open for reading, and what the user called them."""
+
+    base: FolderReader
+    tuned: list[FolderReader]
+    paths: list[str]
+
+    def close(self) -> None:
+        for reader in (self.base, *self.tuned):
+            reader.close()
+
+
+def open_parents(pretrained: str | Path, finetuned: Sequence[str | Path]) -> Parents:
+    """Open and check.
+
+    Args:
+        pretrained: a folder, a native file or a hub name.
+        finetuned: the same, or checkpoints of stage 1 (`checkpoints/step-N`).
+
+    Raises:
+        UsageError: there is no fine-tuned model.
+        SpeechFTError: a parent is damaged, or does not fit the others.
+    """
+    if not finetuned:
+        raise UsageError("there is nothing to merge", "give at least one --finetuned")
+    base = FolderReader(as_folder(locate(str(pretrained))))
+    parents = Parents(base, [_open(path, base) for path in finetuned], [str(pretrained), *map(str, finetuned)])
+    try:
+        _check(parents.base, parents.tuned)
+    except SpeechFTError:
+        parents.close()
+        raise
+    return parents
+
+
+def _open(path: str | Path, base: FolderReader) -> FolderReader:
+    folder = Path(path).expanduser()
+    if (folder / LEARNER).is_file():
+        result = folder.resolve().parent.parent / "finetuned"
+        return FolderReader.of_training(folder, FolderReader(result) if result.is_dir() else base)
+    return FolderReader(as_folder(locate(str(path))))
+
+
+def same_weights(one: FolderReader, other: FolderReader) -> bool:
+    """Whether all tensors are equal; stops at the first that is not."""
+    return all(torch.equal(one.read(name), other.read(name)) for name in one.names())
+
+
+def _check(base: FolderReader, tuned: list[FolderReader]) -> None:
+    if len({bool(reader.preprocessor.get("do_normalize", True)) for reader in tuned}) > 1:
+        raise SpeechFTError(
+            "the fine-tuned models disagree about input normalisation (do_normalize)", "merge models trained alike"
+        )
+    for reader in tuned:
+        ours, theirs = base.config.get("model_type"), reader.config.get("model_type")
+        if ours != theirs:
+            raise SpeechFTError(
+                f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture"
+            )
+        other = [key for key in _COMPUTING if base.config.get(key) != reader.config.get(key)
+                 and key in base.config and key in reader.config]  # fmt: skip
+        if other:
+            raise SpeechFTError(
+                f"{reader.folder} computes otherwise than {base.folder}: {', '.join(other)} differ in config.json",
+                "merge a model with its own parent",
+            )
+        found = misfit(base.shapes(), reader.shapes(), "that θ0 lacks")
+        if found:
+            for line in differing(base, reader):
+                say(line)
+            raise SpeechFTError(
+                f"{reader.folder} does not fit {base.folder}: {found}", "merge a model with its own parent"
+            )
+
+
+def differing(base: FolderReader, reader: FolderReader) -> list[str]:
+    """Every tensor that two models do not share in name and shape, a line each."""
+    ours, theirs = base.shapes(), reader.shapes()
+    lines = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            shapes = [str(list(own[name])) if name in own else "missing" for own in (ours, theirs)]
+            lines.append(f"  {name}: {shapes[0]} in θ0, {shapes[1]} in {reader.folder}")
+    return lines

@@ -1,0 +1,203 @@
+"""The one pass over the parents: read, hash, measure, merge and write, a tensor or a piece of one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.checkpoints.hashing import WeightsHash
+from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.merge import weight_norm
+from speechft.merge.method import Method
+from speechft.merge.methods._tensors import tensor_seed
+from speechft.merge.norms import UpdateNorms, square_sum
+from speechft.merge.statistics import Statistics
+
+PIECE = 1 << 19
+"""Elements of a piece: 2 MiB in float32, so that what is worked on stays near the processor."""
+
+
+@dataclass
+class Output:
+    """One merged model in the making.
+
+    Attributes:
+        alphas: canonical name -> α.
+        writer: of its weights.
+        applied: norms of θ̂ − θ0.
+        sha256: of its weights, at the end.
+    """
+
+    alphas: dict[str, float]
+    writer: SafetensorsWriter
+    applied: UpdateNorms = field(default_factory=UpdateNorms)
+    sha256: str = ""
+
+
+@dataclass
+class Seen:
+    """What the pass learned of the parents: hashes of their weights (θ0's first), norms of mean τ, and of every τ_k."""
+
+    sha256: list[str]
+    update: UpdateNorms
+    updates: list[UpdateNorms]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How tensors are merged: the method, its parameters, its statistics, and how weight norm is taken."""
+
+    method: Method
+    parameters: dict[str, Any]
+    statistics: Statistics | None = None
+    effective: bool = False
+
+    def merge(self, name: str, base: Tensor, tuned: Sequence[Tensor], alpha: float,
+              statistics: Sequence[Tensor | None] | None) -> Tensor:  # fmt: skip
+        """One tensor, or a piece of one where the method is elementwise."""
+        values = dict(self.parameters)
+        if statistics is not None:
+            values["statistics"] = statistics
+        if self.method.draws:
+            values["seed"] = tensor_seed(values["seed"], name)
+        return self.method.function(base, tuned, alpha, **values)
+
+
+def infos_of(base: FolderReader, tuned: Sequence[FolderReader]) -> dict[str, TensorInfo]:
+    """Name -> type and shape of the result: the type that holds every parent's values; θ0's where it is no number with
+    a fraction."""
+    found = {}
+    for name in base.names():
+        info = base.info(name)
+        kind = info.dtype
+        if kind.is_floating_point:
+            for reader in tuned:
+                kind = _wider(kind, reader.info(name).dtype)
+        found[name] = TensorInfo(kind, info.shape)
+    return found
+
+
+def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    if one == other or not other.is_floating_point:
+        return one
+    if min(one.itemsize, other.itemsize) < 2:  # torch has no rule for eight bits
+        return max(one, other, torch.float16, key=lambda kind: kind.itemsize)
+    return torch.promote_types(one, other)
+
+
+def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, TensorInfo], recipe: Recipe,
+           outputs: Sequence[Output]) -> Seen:  # fmt: skip
+    """Merge everything in one pass.
+
+    Args:
+        base, tuned: the parents.
+        infos: see `infos_of`; the order of the outputs' files.
+        recipe: how.
+        outputs: their `applied` and `sha256` are filled in, their weights written.
+    """
+    readers = [base, *tuned]
+    seen = Seen([], UpdateNorms(), [UpdateNorms() for _ in tuned])
+    coupled = weight_norm.pairs(infos) if recipe.effective else {}
+    done_with = set(coupled.values())
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "speechft-hash") as beside:
+        parent_hashes = [WeightsHash(beside) for _ in readers]
+        hashes = [WeightsHash(beside) for _ in outputs]
+
+        def take(name: str, start: int = 0, stop: int | None = None) -> list[Tensor]:
+            """The parents' elements; hashed and measured on the way."""
+            pieces = []
+            for reader, digest in zip(readers, parent_hashes, strict=True):
+                if start == 0:
+                    digest.begin(name, reader.info(name).dtype, reader.info(name).shape)
+                pieces.append(reader.read(name, start, stop))
+                digest.update(pieces[-1])
+            if infos[name].dtype.is_floating_point:
+                _measure(name, pieces, seen)
+            return pieces
+
+        def put(name: str, merged: Sequence[Tensor], origin: Tensor, start: int = 0) -> None:
+            """The outputs' elements."""
+            floating = infos[name].dtype.is_floating_point
+            first = _number(origin)
+            size = square_sum(first) if floating else 0.0
+            for output, digest, tensor in zip(outputs, hashes, merged, strict=True):
+                result = tensor.to(infos[name].dtype)
+                if start == 0:
+                    digest.begin(name, infos[name].dtype, infos[name].shape)
+                digest.update(result)
+                if floating:
+                    output.applied.add(name, size, result.to(first.dtype) - first)
+                output.writer.write_piece(name, result.reshape(-1))
+
+        for name, info in infos.items():
+            if name in coupled:
+                partner = coupled[name]
+                lengths, directions = take(name), take(partner)
+                merged = [_merge_effective(name, lengths, directions, output, recipe) for output in outputs]
+                put(name, [pair[0] for pair in merged], lengths[0])
+                put(partner, [pair[1] for pair in merged], directions[0])
+            elif name not in done_with:
+                for start, stop in _pieces(info, recipe.method):
+                    origin, *others = take(name, start, stop)
+                    put(name, _merge(name, info, origin, others, start, stop, outputs, recipe), origin, start)
+        seen.sha256 = [digest.hexdigest() for digest in parent_hashes]
+        for output, digest in zip(outputs, hashes, strict=True):
+            output.sha256 = digest.hexdigest()
+    return seen
+
+
+def _merge(name: str, info: TensorInfo, origin: Tensor, others: Sequence[Tensor], start: int, stop: int | None,
+           outputs: Sequence[Output], recipe: Recipe) -> list[Tensor]:  # fmt: skip
+    if not info.dtype.is_floating_point:
+        return [origin] * len(outputs)
+    statistics = None
+    if recipe.statistics is not None:
+        statistics = recipe.statistics.read(name, info.shape, start, stop)
+    return [
+        recipe.merge(name, origin, others, output.alphas[name], statistics) if output.alphas[name] else origin
+        for output in outputs
+    ]
+
+
+def _merge_effective(
+    name: str, lengths: Sequence[Tensor], directions: Sequence[Tensor], output: Output, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """g and v of the merged w. Where w is a parent's, its own g and v, bit for bit."""
+    alpha = output.alphas[name]
+    weights = [weight_norm.effective(g, v) for g, v in zip(lengths, directions, strict=True)]
+    merged = recipe.merge(name, weights[0], weights[1:], alpha, None) if alpha else weights[0]
+    for weight, length, direction in zip(weights, lengths, directions, strict=True):
+        if torch.equal(merged, weight):
+            return length, direction
+    return weight_norm.stored(merged, lengths[0])
+
+
+def _pieces(info: TensorInfo, method: Method) -> Iterator[tuple[int, int | None]]:
+    if info.dtype.is_floating_point and not method.elementwise:
+        yield 0, None
+        return
+    for start in range(0, max(info.size, 1), PIECE):
+        yield start, min(start + PIECE, info.size)
+
+
+def _measure(name: str, pieces: Sequence[Tensor], seen: Seen) -> None:
+    origin, *others = (_number(piece) for piece in pieces)
+    size, mean = square_sum(origin), None
+    for other, norms in zip(others, seen.updates, strict=True):
+        update = other - origin
+        norms.add(name, size, update)
+        mean = update if mean is None else mean + update
+    if len(others) > 1 and mean is not None:
+        seen.update.add(name, size, mean / len(others))
+    else:
+        seen.update = seen.updates[0]
+
+
+def _number(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

@@ -1,0 +1,77 @@
+"""The comparison of merges, at a tiny size."""
+
+import json
+import sys
+
+import pytest
+
+from speechft.bench import merge, merge_sides
+from speechft.bench.command import main
+from speechft.errors import SpeechFTError
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """The sides in this process: what they import is here already."""
+
+    def run(python, side, base, tuned, out, threads):
+        assert python == sys.executable
+        return merge_sides.measure(side, base, tuned, out, 0.25)
+
+    monkeypatch.setattr(merge, "_run", run)
+
+
+def test_the_last_line_has_every_figure(in_process, capsys):
+    assert main(["merge", "--size", "tiny", "--repetitions", "2"]) == 0
+    *shown, last = capsys.readouterr().out.strip().splitlines()
+    record = json.loads(last)
+    speed, weights = record["bytes_per_second"], record["parent_bytes"]
+    assert record["bench"] == "merge" and list(speed) == ["copy", "ours", "ours_checked", "published"]
+    for name, measured in record["seconds_measured"].items():
+        assert len(measured) == 2
+        streams = 2 if name == "copy" else 3
+        assert speed[name] == pytest.approx(streams * weights / (sum(measured) / 2))
+        assert any(f"| {name} |" in line for line in shown)
+    assert record["ratio"] == pytest.approx(speed["ours"] / speed["copy"])
+    assert record["peak_by_parent"]["ours"] == pytest.approx(record["peak_bytes"]["ours"] / weights)
+    assert max(record["largest_difference"].values()) < 1e-6 and len(record["largest_difference"]) == 3
+    assert record["skipped"] == {"mergekit": "no --mergekit was given"}
+    assert "mergekit was not measured: no --mergekit was given" in shown
+
+
+def test_a_wrong_merge_is_noticed(in_process, monkeypatch, tmp_path):
+    def wrong(base, tuned, out, alpha):
+        return merge_sides.ours(base, tuned, out, alpha + 0.01)
+
+    monkeypatch.setitem(merge_sides.SIDES, "ours", wrong)
+    with pytest.raises(SpeechFTError, match=r"the weights of ours-out differ by .*; this comparison is void"):
+        merge.measure(merge.Setting(size="tiny", repetitions=1, folder=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "huge"], "unknown --size 'huge'; known: base, large, tiny"),
+        (["--repetitions", "0"], "--repetitions is 0; give a whole number of at least 1"),
+        (
+            ["--mergekit", "/nowhere/python"],
+            "--mergekit /nowhere/python is no file; give the python of its environment",
+        ),
+    ],
+)
+def test_wrong_use_is_one_line(words, message, capsys):
+    assert main(["merge", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == f"speechft: error: {message}\n"
+
+
+def test_memory_is_counted_from_where_it_begins(tmp_path):
+    import numpy as np
+
+    held = np.ones(20_000_000, dtype=np.uint8)
+    before, peak = merge_sides._resident()
+    assert before > held.nbytes and peak() - before < 5_000_000
+    more = np.ones(60_000_000, dtype=np.uint8)
+    del more
+    assert 50_000_000 < peak() - before < 80_000_000

@@ -1,0 +1,31 @@
+"""Parts by name are the parts by parameter that upstreams themselves tell."""
+
+import pytest
+from small import save_upstream
+
+from speechft.checkpoints.parts import depths_of, parts_of
+from speechft.upstreams.load import load_upstream
+
+
+def same_parts(upstream):
+    names = {id(parameter): name for name, parameter in upstream.model.named_parameters()}
+    told = {names[id(one)]: part for part, group in upstream.parts().items() for one in group}
+    assert parts_of(names.values()) == told
+    assert told
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew"])
+def test_speech_encoders(family, tmp_path):
+    same_parts(load_upstream(save_upstream(tmp_path / family, family)))
+
+
+def test_whisper_and_decoar2(whisper_folder, decoar2_file):
+    same_parts(load_upstream(whisper_folder))
+    same_parts(load_upstream(decoar2_file))
+
+
+def test_depth():
+    names = ["feature_extractor.conv_layers.0.conv.weight", *[f"encoder.layers.{i}.x" for i in range(5)]]
+    assert list(depths_of(names).values()) == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0]
+    assert depths_of(["encoder.layers.0.x"]) == {"encoder.layers.0.x": 0.0}
+    assert depths_of(["embed_positions.weight", "layers.0.x", "layer_norm.bias"])["layer_norm.bias"] == 1.0
