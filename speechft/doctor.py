@@ -42,6 +42,8 @@ OPTIONAL = {
     "onnxruntime": ("onnx", "pre-training targets from an ONNX network"),
     "dtw-python": ("qbe", "SUPERB's QbE"),
     "lxml": ("qbe", "SUPERB's QbE"),
+    "pesq": ("enhancement", "SE of SUPERB-SG"),
+    "pystoi": ("enhancement", "SE of SUPERB-SG"),
 }
 
 

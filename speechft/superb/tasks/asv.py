@@ -114,7 +114,7 @@ class ASV(VoxCeleb1Task):
         from s3prl.downstream.sv_voxceleb1.expert import DownstreamExpert
 
         self.lengths = {}
-        measure = functools.partial(TrimmedLengths, into=self.lengths)
+        measure = functools.partial(TrimmedLengths, into=self.lengths, progress=self.bar("asv lengths without pauses"))
         with (
             tempfile.TemporaryDirectory() as folder,
             swapped(dataset, "__file__", str(Path(folder) / "dataset.py")),

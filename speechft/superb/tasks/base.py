@@ -70,6 +70,8 @@ class Task(ABC):
     """By which metric of the dev set learning rates are compared, in the direction of `metric`; None for `metric`."""
     one_store = False
     """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+    bar: Callable[[str], Callable[[int, int], None]] = staticmethod(lambda label: lambda done, total: None)
+    """Label -> a function to be told how much is done and how much there is; shows nothing unless it is replaced."""
 
     # ---------------------------------------------------------------- evaluations under one name
 
