@@ -134,9 +134,7 @@ def test_a_file_shorter_than_its_header_says(name, tmp_path):
     assert load_audio(path).numel() == audio_info(path).samples == 16_000
     path.write_bytes(path.read_bytes()[:20_000])
     for read in (load_audio, audio_info, remembered_info):
-        with pytest.raises(
-            SpeechFTError, match=rf"{name} is cut off: its header says 320\d\d bytes of samples, it has 199"
-        ):
+        with pytest.raises(SpeechFTError, match=rf"{name} is cut off: its header says 320\d\d bytes .* it has 199"):
             read(path)
 
 

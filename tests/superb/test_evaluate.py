@@ -147,6 +147,20 @@ def test_pooled_features_over_budget(configuration, upstream, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_several_devices_are_told_that_one_streams(tmp_path):
+    from types import SimpleNamespace
+
+    from speechft.superb.assemble import what_fits
+    from speechft.superb.store import FeatureStore, Key, Layout
+    from speechft.superb.tasks import get_task
+
+    plans = {"train": (SimpleNamespace(), Key("u", "d", "frames", "float32"), Layout([10**6], 2, 8))}
+    for count, ends in ((1, "for all learning rates"), (2, "for all learning rates, on the first device alone")):
+        told: list[str] = []
+        assert what_fits(get_task("pr"), plans, FeatureStore(tmp_path), 1e-3, told.append, count) == set()
+        assert len(told) == 1 and told[0].endswith(ends)
+
+
 @pytest.mark.parametrize("budget", [1e-6, 4e-4], ids=["nothing fits", "dev and test fit"])
 def test_frames_over_budget_are_computed_at_every_batch(budget, configuration, upstream, tmp_path, monkeypatch):
     """The same scores; and the upstream runs once for all rates."""
