@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import SpeechFTError
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
+from speechft.superb.tasks.checks import check_settings, wrong_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +94,7 @@ class Task(ABC):
 
     def missing(self, data: Mapping[str, Any]) -> list[str]:
         """Everything that is not there, a phrase each; empty when the task can run."""
-        problems = []
-        for key, what in self.needs.items():
-            paths = self.paths(data, key)
-            if not paths:
-                problems.append(f"data.{key} is not set ({what})")
-            problems += [f"data.{key}={path} does not exist ({what})" for path in paths if not path.exists()]
+        problems = [one for key, what in self.needs.items() for one in wrong_paths(key, self.paths(data, key), what)]
         return problems or self.missing_inside(data)
 
     def given(self, data: Mapping[str, Any]) -> bool:
@@ -125,16 +121,7 @@ class Task(ABC):
             SpeechFTError: files.
             UsageError: settings.
         """
-        known = {*self.recipe_keys, *self.extra_keys}
-        unknown = sorted(set(settings) - known)
-        if unknown:
-            raise UsageError(f"superb.{self.name} has no {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
-        absent = sorted(known - set(settings))
-        if absent:
-            raise UsageError(f"superb.{self.name} lacks {', '.join(absent)}", "see configs/superb")
-        for key in ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops"):
-            if key in settings and int(settings[key]) < 1:
-                raise UsageError(f"superb.{self.name}.{key}={settings[key]} is below 1", "give a positive number")
+        check_settings(self.name, settings, {*self.recipe_keys, *self.extra_keys})
         problems = self.missing(data)
         if problems:
             key = next(iter(self.needs))
