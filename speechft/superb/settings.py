@@ -35,7 +35,7 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
     if not size:
         return paths
     from speechft.data.synthetic.corpus import make_corpus
-    from speechft.superb.tasks.base import SYNTHETIC
+    from speechft.superb.tasks.checks import SYNTHETIC
 
     corpus = make_corpus(str(size))
     for key in SYNTHETIC:

@@ -107,7 +107,7 @@ def test_folders_for_files_and_lists_that_are_none(tmp_path, corpora):
         )
     listing = tmp_path / "list.txt"
     for content, match in (
-        (b"\xff\xfe", "cannot be read as text"),
+        (b"\xff\xfe", "should be VoxCeleb1's iden_split.txt, .*cannot be read"),
         (b"", "lacks a part of 1"),
         (b"1\n", "has a line '1'"),
     ):
@@ -115,7 +115,7 @@ def test_folders_for_files_and_lists_that_are_none(tmp_path, corpora):
         with pytest.raises(SpeechFTError, match=rf"list.txt {match}"):
             get_task("sid").check({**data, "iden_split": str(listing)}, settings_for("sid"))
     listing.write_bytes(b"\xff\xfe")
-    with pytest.raises(SpeechFTError, match=r"list.txt cannot be read as text .*VoxCeleb1's cleaned trial list"):
+    with pytest.raises(SpeechFTError, match=r"list.txt should be VoxCeleb1's cleaned trial list, .*cannot be read"):
         get_task("asv").check({**data, "voxceleb1_trials": str(listing)}, settings_for("asv"))
 
 

@@ -17,15 +17,10 @@ import numpy as np
 from speechft.errors import SpeechFTError
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
-from speechft.superb.tasks.checks import check_settings, wrong_paths
+from speechft.superb.tasks.checks import SYNTHETIC, check_settings, wrong_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SYNTHETIC = (
-    "librispeech", "lexicon", "phones", "voxceleb1", "iden_split", "speech_commands", "speech_commands_test",
-)  # fmt: skip
-"""Paths that the synthetic corpus can fill."""
 
 _RECIPE_KEYS = (
     "steps", "batch_size", "accumulate", "optimizer", "lr", "clip", "eval_step", "log_step", "save_step", "project_dim",
@@ -41,8 +36,7 @@ class Task(ABC):
         folder: s3prl's, under s3prl/downstream.
         metric: the key under which the expert logs the main metric.
         higher_better: its direction.
-        kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
-            facts: "what is exact"), else `frames`.
+        kind: `pooled` if the expert is linear up to the loss and needs but the mean over time, else `frames`.
         percent: metrics that the expert logs in per cent; results hold fractions throughout.
         needs: keys of `data` the user must set, with what they are and where to get them.
         optional: keys of `data` with paths the user may set.
@@ -70,7 +64,7 @@ class Task(ABC):
     dev_metric: str | None = None
     """By which metric of the dev set learning rates are compared, in the direction of `metric`; None for `metric`."""
     one_store = False
-    """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+    """Whether splits and variants share utterances: the features of all splits are then stored as one set."""
     bar: Callable[[str], Callable[[int, int], None]] = staticmethod(lambda label: lambda done, total: None)
     """Label -> a function to be told how much is done and how much there is; shows nothing unless it is replaced."""
 
@@ -93,9 +87,12 @@ class Task(ABC):
     # ---------------------------------------------------------------- what the user brings
 
     def missing(self, data: Mapping[str, Any]) -> list[str]:
-        """Everything that is not there, a phrase each; empty when the task can run."""
+        """All that is not there, a phrase each; empty when the task can run."""
         problems = [one for key, what in self.needs.items() for one in wrong_paths(key, self.paths(data, key), what)]
-        return problems or self.missing_inside(data)
+        try:
+            return problems or self.missing_inside(data)
+        except SpeechFTError as error:  # a list that cannot be read
+            return [error.what]
 
     def given(self, data: Mapping[str, Any]) -> bool:
         """Whether a path is set for everything the task needs, right or wrong."""

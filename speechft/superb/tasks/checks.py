@@ -8,6 +8,11 @@ from typing import Any
 
 from speechft.errors import SpeechFTError, UsageError
 
+SYNTHETIC = (
+    "librispeech", "lexicon", "phones", "voxceleb1", "iden_split", "speech_commands", "speech_commands_test",
+)  # fmt: skip
+"""Paths that the synthetic corpus can fill."""
+
 _FILES = ("lexicon", "iden_split", "voxceleb1_trials")  # what is given and is no folder
 _AT_LEAST_ONE = ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops")
 
@@ -62,4 +67,4 @@ def read_list(path: Path, what: str) -> list[list[str]]:
     try:
         return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SpeechFTError(f"{path} cannot be read as text ({error})", f"it should be {what}") from error
+        raise SpeechFTError(f"{path} should be {what}, but cannot be read as text ({error})", "replace it") from error
