@@ -105,7 +105,7 @@ class Settings:
             store=Path(str(store)).expanduser().resolve() if store else cache_dir() / "features",
             budget_gb=float(cfg["budget_gb"]),
             frames_dtype=dtype,
-            batch_seconds=_batch_seconds(cfg["batch_seconds"], devices[0]),
+            batch_seconds=batch_seconds_of(cfg["batch_seconds"], devices[0]),
             numerics=numerics,
             data=data,
             superb=superb,
@@ -167,7 +167,7 @@ def _rates(given: Any, task: str) -> list[float]:
     return list(dict.fromkeys(rates))
 
 
-def _batch_seconds(given: Any, device: str) -> float:
+def batch_seconds_of(given: Any, device: str) -> float:
     """Seconds of audio in a batch of the upstream. On a CPU large batches only leave the caches (docs/superb.md)."""
     if given is not None:
         return float(given)
