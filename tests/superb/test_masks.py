@@ -138,3 +138,21 @@ def test_end_to_end(name, metrics, engine, configuration, upstream, tmp_path):
     score = read_score(folder / f"{name}.json")  # the report makes the same score of the lines
     assert score.utterances is not None
     assert score.utterances.score()[0] == pytest.approx(result["metrics"][result["metric"]], abs=1e-5)
+
+
+def test_features_that_end_early_are_filled_as_s3prl_does(tmp_path):
+    """Its own function for a few frames; and for more than it takes."""
+    import torch
+
+    from speechft.superb import compat
+    from speechft.superb.tasks.masks import _to_length
+
+    compat.install()
+    from s3prl.downstream.enhancement_stft2.expert import match_length
+
+    features = [torch.randn(frames, 3) for frames in (20, 17, 22)]
+    lengths = torch.tensor([20, 20, 20])
+    for one, other in zip(_to_length(match_length)(features, lengths), match_length(features, lengths), strict=True):
+        assert torch.equal(one, other)
+    (filled,) = _to_length(match_length)([features[0]], torch.tensor([29]))
+    assert torch.equal(filled[:20], features[0]) and filled.shape == (29, 3) and not filled[20:].any()

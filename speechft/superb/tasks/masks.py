@@ -137,14 +137,16 @@ class MaskTask(Task):
 
     @contextlib.contextmanager
     def environment(self, work: Path) -> Iterator[None]:
-        """s3prl's loss moves everything to the first GPU of the machine; `settle` says where it really is."""
+        """s3prl's loss moves everything to the first GPU of the machine; `settle` says where it really is. And it stops
+        at features more than four frames shorter than the spectrogram."""
         del work
-        module = import_module(f"s3prl.downstream.{self.folder}.loss")
-        with swapped(module, "device", module.device):
+        loss, expert = (import_module(f"s3prl.downstream.{self.folder}.{name}") for name in ("loss", "expert"))
+        with swapped(loss, "device", loss.device), swapped(expert, "match_length", _to_length(expert.match_length)):
             yield
 
     def settle(self, expert: Any) -> None:
-        import_module(f"s3prl.downstream.{self.folder}.loss").device = next(expert.parameters()).device
+        loss: Any = import_module(f"s3prl.downstream.{self.folder}.loss")
+        loss.device = next(expert.parameters()).device
 
     def before_loader(self, expert: Any, num_workers: int) -> None:
         expert.loaderrc["num_workers"] = num_workers
@@ -220,3 +222,17 @@ class MaskTask(Task):
             {"file": name, **dict(zip(self.shown.values(), values, strict=True))}
             for name, *values in zip(records["names"], *columns, strict=True)
         ]
+
+
+def _to_length(match_length: Callable[..., Any]) -> Callable[..., Any]:
+    """s3prl's own, which adds frames of zeros at the end, given features that already have them: upstreams that hear
+    further than HuBERT's 25 ms (`hubert_nano`) end earlier."""
+
+    def wrapped(features: Sequence[Any], lengths: Sequence[Any]) -> Any:
+        import torch
+
+        pairs = zip(features, lengths, strict=True)
+        filled = [torch.nn.functional.pad(one, (0, 0, 0, max(0, int(length) - len(one)))) for one, length in pairs]
+        return match_length(filled, lengths)
+
+    return wrapped
