@@ -104,6 +104,29 @@ def test_what_is_missing_inside(tmp_path):
         get_task("ss").check({"libri2mix": str(make_libri2mix(tmp_path / "two words"))}, settings_for("ss"))
 
 
+def test_configs_are_s3prls_second_recipes(corpora, tmp_path):
+    """enhancement_stft2/configs/cfg_voicebank.yaml and separation_stft2/configs/cfg.yaml of s3prl's repository."""
+    from speechft.superb.settings import compose
+
+    recipes = compose()["superb"]
+    expected = {
+        "se": ((100_000, 1250), (512, 400, 160), ("L1", "AM"), (["noisy"], ["clean"])),
+        "ss": ((150_000, 2000), (1024, 1024, 0), ("MSE", "NPSM"), (["mix_clean"], ["s1", "s2"])),
+    }
+    for name, ((steps, every), lengths, (loss, mask), (mixture, sources)) in expected.items():
+        config = get_task(name).config(recipes[name], corpora.data, tmp_path)
+        runner, expert = config["runner"], config["downstream_expert"]
+        assert (runner["total_steps"], runner["eval_step"], runner["gradient_accumulate_steps"]) == (steps, every, 1)
+        assert runner["gradient_clipping"] == 1 and config["optimizer"] == {"name": "AdamW", "lr": 1e-3}
+        data, model = expert["datarc"], expert["modelrc"]
+        assert (data["n_fft"], data["win_length"], data["hop_length"]) == lengths
+        assert (data["src"], data["tgt"], data["num_speakers"]) == (mixture, sources, len(sources))
+        assert (expert["loaderrc"]["train_batchsize"], expert["loaderrc"]["eval_batchsize"]) == (8, 1)
+        assert (model["rnn_layers"], model["hidden_size"], model["dropout"]) == (3, 256, 0.1)
+        assert (model["non_linear"], model["log"], model["bidirectional"]) == ("sigmoid", "log1p", True)
+        assert (model["loss_type"], model["mask_type"]) == (loss, mask)
+
+
 def test_packages_are_asked_for(corpora, monkeypatch):
     """SS is scored by SI-SDR alone, which needs none."""
     from speechft.superb.tasks import masks
