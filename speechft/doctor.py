@@ -43,6 +43,8 @@ OPTIONAL = {
     "datasets": ("datasets", "Hugging Face data sets"),
     "dtw-python": ("qbe", "SUPERB's QbE"),
     "lxml": ("qbe", "SUPERB's QbE"),
+    "pesq": ("enhancement", "SE of SUPERB-SG"),
+    "pystoi": ("enhancement", "SE of SUPERB-SG"),
 }
 
 

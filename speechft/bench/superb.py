@@ -27,7 +27,7 @@ from speechft.console import say
 from speechft.errors import UsageError
 from speechft.superb import compat
 from speechft.superb.quiet import quiet
-from speechft.superb.settings import compose, resolve_device
+from speechft.superb.settings import batch_seconds_of, compose, resolve_device
 from speechft.superb.tasks import get_task
 from speechft.versions import versions
 
@@ -49,7 +49,7 @@ class Setting:
     sentence_seconds: float = 4.0
     batch: int | None = None
     rows: int = 8000
-    batch_seconds: float = 60.0
+    batch_seconds: float = 8.0
     threads: int | None = None
     seed: int = 0
     size: str = "base"
@@ -65,7 +65,7 @@ class Setting:
         if arguments.rates > len(RATES):
             raise UsageError(f"--rates is {arguments.rates}", f"at most {len(RATES)}")
         for name in ("speaker_seconds", "sentence_seconds", "batch_seconds"):
-            if not getattr(arguments, name) >= 0.5:
+            if getattr(arguments, name) is not None and not getattr(arguments, name) >= 0.5:
                 shown = f"--{name.replace('_', '-')} is {getattr(arguments, name):g}"
                 raise UsageError(shown, "give at least 0.5")
         if arguments.size not in SIZES:
@@ -74,7 +74,9 @@ class Setting:
         if unknown or not arguments.tasks:
             raise UsageError(f"unknown task {', '.join(unknown) or '(none)'}", f"known: {', '.join(TASKS)}")
         values = {name: getattr(arguments, name) for name in cls.__dataclass_fields__}
-        return cls(**{**values, "tasks": tuple(arguments.tasks), "device": resolve_device(arguments.device)})
+        device = resolve_device(arguments.device)
+        values |= {"device": device, "batch_seconds": batch_seconds_of(arguments.batch_seconds, device)}
+        return cls(**{**values, "tasks": tuple(arguments.tasks)})
 
 
 def measure(setting: Setting) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> int:
     parser = Parser("eval superb", "Stage 3: score frozen upstreams on SUPERB, through s3prl.", _EPILOG)
     parser.add_argument("words", nargs="*", metavar="UPSTREAM|override", help="what to score, and key=value settings")
     parser.add_argument(
-        "--tasks", help="comma-separated, of pr asr ks qbe sid asv ic sf er sd (default: whose files are given)"
+        "--tasks", help="comma-separated, of pr asr ks qbe sid asv sd ic sf er se ss (default: whose files are given)"
     )
     parser.add_argument(
         "--engine", choices=("fast", "s3prl"), help="default fast: the frozen features are computed once"
@@ -86,13 +86,14 @@ def _estimate(
     overrides: list[str], only: bool, as_json: bool,
 ) -> bool:  # fmt: skip
     """Say what it will take: on stderr before the work, or on stdout instead of it. Returns whether that was all."""
-    from speechft.console import say
+    from speechft.console import Progress, say
     from speechft.superb import estimate
     from speechft.superb.evaluate import prepare
 
     ready, sources, chosen = prepare(upstreams, tasks, engine, out, _here(settings, overrides))
     try:
-        parts = estimate.estimate(ready, sources, chosen, measure=not _elsewhere(overrides))
+        with Progress() as progress:
+            parts = estimate.estimate(ready, sources, chosen, not _elsewhere(overrides), progress)
     except SpeechFTError:
         raise
     except Exception:

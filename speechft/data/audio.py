@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,9 @@ from speechft.errors import SpeechFTError
 
 if TYPE_CHECKING:
     import torch
+
+_DATA_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_LENGTH_UNKNOWN = 0x7FFF0000  # bytes: what programs that write into a pipe put there, or more
 
 SAMPLE_RATE = 16_000
 """Samples a second that every upstream expects."""
@@ -35,7 +39,7 @@ def audio_info(path: str | Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        SpeechFTError: the file is missing or is no audio.
+        SpeechFTError: the file is missing, is no audio, or is shorter than its header says (WAV, AIFF, AU).
     """
     import soundfile
 
@@ -43,6 +47,7 @@ def audio_info(path: str | Path) -> AudioInfo:
         header = soundfile.info(str(path))
     except (RuntimeError, OSError) as error:
         raise _unreadable(path, error) from error
+    _check_whole(path, header.extra_info)
     return AudioInfo(header.frames, header.samplerate, header.channels)
 
 
@@ -77,7 +82,7 @@ def load_audio(path: str | Path, start: float = 0.0, seconds: float | None = Non
         ``[samples]`` float32 in [-1, 1], 16 000 samples a second.
 
     Raises:
-        SpeechFTError: missing, broken, empty, or holding values that are not finite.
+        SpeechFTError: missing, broken, cut off, empty, or holding values that are not finite.
     """
     import numpy as np
     import soundfile
@@ -85,6 +90,7 @@ def load_audio(path: str | Path, start: float = 0.0, seconds: float | None = Non
 
     try:
         with soundfile.SoundFile(str(path)) as file:
+            _check_whole(path, file.extra_info)
             rate = file.samplerate
             file.seek(min(round(start * rate), file.frames))
             frames = -1 if seconds is None else round(seconds * rate)
@@ -122,6 +128,19 @@ def _resampler(rate: int):
 def missing_audio(path: str | Path) -> SpeechFTError:
     """The error of a file that is not there."""
     return SpeechFTError(f"audio file {path} is missing", "check the corpus folder, or that the drive is mounted")
+
+
+def _check_whole(path: str | Path, log: str) -> None:
+    """libsndfile reads a file that was cut off as far as it goes, and says so in its log alone."""
+    found = _DATA_CHUNK.search(log)
+    if found is None:
+        return
+    says, has = int(found[1]), int(found[2])
+    if has < says < _LENGTH_UNKNOWN:
+        raise SpeechFTError(
+            f"audio file {path} is cut off: its header says {says} bytes of samples, it has {has}",
+            "copy or download it again, or remove it from the corpus",
+        )
 
 
 def _unreadable(path: str | Path, error: Exception) -> SpeechFTError:

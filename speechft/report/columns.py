@@ -21,7 +21,16 @@ _TITLES = {
 }
 """In SUPERB's order (2105.01051, table 2)."""
 
-_SEVERAL = {"sf": ("slot_type_f1", "slot_value_cer")}
+_SUPERB_SG = {
+    "se.pesq": "SE, PESQ × 100 ↑",
+    "se.stoi": "SE, STOI % ↑",
+    "ss.si_sdri": "SS, SI-SDRi in dB × 100 ↑",
+}
+"""2203.06849."""
+
+_KNOWN = {**_TITLES, **_SUPERB_SG}
+
+_SEVERAL = {"sf": ("slot_type_f1", "slot_value_cer"), "se": ("pesq", "stoi")}
 """Tasks that report more than their main metric."""
 
 _LOWER_BETTER = ("per", "wer", "cer", "uer", "eer", "der", "loss")
@@ -65,14 +74,14 @@ def column(task: str, metric: str, higher_better: bool | None = None) -> Column:
 def title(key: str, higher_better: bool = True) -> str:
     """The title of a column, or of a task whose main metric is meant."""
     if "." not in key:
-        key = next((known for known in _TITLES if known.startswith(f"{key}.")), key)
+        key = next((known for known in _KNOWN if known.startswith(f"{key}.")), key)
     task, _, metric = key.partition(".")
-    return _TITLES.get(key, f"{task.upper()}, {metric} % {'↑' if higher_better else '↓'}" if metric else task)
+    return _KNOWN.get(key, f"{task.upper()}, {metric} % {'↑' if higher_better else '↓'}" if metric else task)
 
 
 def place(key: str) -> tuple[int, str]:
     """For sorting columns: SUPERB's order, then what it does not have by name."""
-    known = list(_TITLES)
+    known = list(_KNOWN)
     return (known.index(key) if key in known else len(known), key)
 
 

@@ -76,9 +76,12 @@ def plan_splits(
 
 def what_fits(
     task: Task, plans: Mapping[str, tuple[Split, Key, Layout]], store: FeatureStore, budget_gb: float,
-    say: Callable[[str], None],
+    say: Callable[[str], None], devices: int = 1,
 ) -> set[str]:  # fmt: skip
     """The sets to be stored: the smallest first, as long as budget and disk allow.
+
+    Args:
+        devices: how many there are; what is not stored is computed by the one that trains the heads.
 
     Raises:
         SpeechFTError: pooled features do not fit (they are small: computing them again at every step is no way out).
@@ -100,7 +103,7 @@ def what_fits(
         say(
             f"{task.name}: the features of {', '.join(computed)} would take {size:.2f} GB more than "
             f"budget_gb={budget_gb:g} or the disk allows; the upstream runs at every batch instead, once for all "
-            "learning rates"
+            f"learning rates{', on the first device alone' if devices > 1 else ''}"
         )
     return kept
 
@@ -139,7 +142,7 @@ def features_of_splits(
     sources = dict(plans)
     if task.one_store:
         sources = {"all": shared_plan(task, plans, settings, data, upstream, frames_dtype, numerics)}
-    stored = what_fits(task, sources, store, budget_gb, say)
+    stored = what_fits(task, sources, store, budget_gb, say, len(devices))
     found: dict[str, Features | Streamed] = {}
     for name, (split, key, layout) in sources.items():
         if name in stored:

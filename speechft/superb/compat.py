@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 import torchaudio
 
-from speechft.superb import sox_effects
+from speechft.superb import sound_metrics, sox_effects
 
 
 class AudioMetaData(NamedTuple):
@@ -143,8 +143,22 @@ def _patch_catalyst() -> None:
     package, data, sampler = (types.ModuleType(n) for n in ("catalyst", "catalyst.data", "catalyst.data.sampler"))
     sampler.DistributedSamplerWrapper = type("DistributedSamplerWrapper", (), {})  # type: ignore[attr-defined]
     package.data, data.sampler = data, sampler  # type: ignore[attr-defined]
-    # find_spec() of a module without a spec raises, so the stand-ins get one
-    for module in (package, data, sampler):
+    _enter(package, data, sampler)
+
+
+def _patch_asteroid() -> None:
+    # SE and SS import two names of asteroid, which is large and old.
+    if "asteroid" in sys.modules or importlib.util.find_spec("asteroid") is not None:
+        return
+    package, metrics, losses = (types.ModuleType(n) for n in ("asteroid", "asteroid.metrics", "asteroid.losses"))
+    metrics.get_metrics = sound_metrics.get_metrics  # type: ignore[attr-defined]
+    losses.PITLossWrapper = sound_metrics.PITLossWrapper  # type: ignore[attr-defined]
+    package.metrics, package.losses = metrics, losses  # type: ignore[attr-defined]
+    _enter(package, metrics, losses)
+
+
+def _enter(*modules: types.ModuleType) -> None:
+    for module in modules:  # find_spec() of a module without a spec raises, so the stand-ins get one
         module.__spec__ = importlib.util.spec_from_loader(module.__name__, loader=None)
         sys.modules[module.__name__] = module
 
@@ -156,5 +170,8 @@ def _patch_checkpoints() -> None:
 
 def install() -> None:
     """Apply what is missing. Calling it again changes nothing."""
-    for patch in (_patch_backend, _patch_reading, _patch_sox, _patch_hub, _patch_catalyst, _patch_checkpoints):
+    patches = (
+        _patch_backend, _patch_reading, _patch_sox, _patch_hub, _patch_catalyst, _patch_asteroid, _patch_checkpoints,
+    )  # fmt: skip
+    for patch in patches:
         patch()

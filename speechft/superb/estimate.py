@@ -12,6 +12,7 @@ from speechft.console import duration
 from speechft.data.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from speechft.console import Progress
     from speechft.superb.items import Split
     from speechft.superb.settings import Settings
     from speechft.superb.tasks.base import Task
@@ -60,13 +61,15 @@ class _Reading:
 
 
 def estimate(
-    settings: Settings, sources: Sequence[tuple[str, Any]], tasks: Sequence[Task], measure: bool = True
-) -> list[Part]:
+    settings: Settings, sources: Sequence[tuple[str, Any]], tasks: Sequence[Task], measure: bool = True,
+    progress: Progress | None = None,
+) -> list[Part]:  # fmt: skip
     """A part per upstream and task, in the order of the evaluation. Nothing is written to store or results.
 
     Args:
         settings, sources, tasks: of `evaluate.prepare`.
         measure: whether to time this machine, a few seconds for each upstream and for each task.
+        progress: where to tell of what takes long (ASV reads all its files).
 
     Raises:
         SpeechFTError: a file that cannot be read; pooled features that do not fit.
@@ -81,6 +84,9 @@ def estimate(
     readings: dict[str, list[_Reading]] = {}
     heads: dict[tuple[str, int, int], float | None] = {}  # a head's time depends on the size of its input alone
     before = saved.random_state()
+    if progress is not None:
+        for task in tasks:
+            task.bar = progress.bar
     with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log"):
         compat.install()
         for name, upstream in loaded(sources):

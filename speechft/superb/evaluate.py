@@ -184,6 +184,7 @@ def _guarded(
     engine = task.engine(settings.engine) or (_fast if settings.engine == "fast" else _reference)
 
     def run(task: Task, work: Path) -> tuple[Outcome, str]:
+        task.bar = progress.bar
         with task.environment(work):
             return engine(upstream, task, settings, work, fingerprint, progress)
 

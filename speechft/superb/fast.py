@@ -194,7 +194,10 @@ class FastRun:
             if len(self.heads) == 1:
                 raise
 
-    def _forward(self, name: str, head: Head, batch: Any, records: dict[str, list[Any]]) -> Tensor:
+    def _forward(
+        self, name: str, head: Head, batch: Any, records: dict[str, list[Any]], place: int | None = None
+    ) -> Tensor:
+        """Args: place: of the batch in its set, which s3prl tells the expert when it evaluates."""
         rows, counts, others = batch
         summed = weigh(head.featurizer, rows)
         if name == "train":
@@ -204,7 +207,8 @@ class FastRun:
             short = self.task.train_loss(head.expert, summed, counts, others)
             if short is not None:
                 return short
-        loss = head.expert(self.task.expert_split(name), list(summed.split(counts)), *others, records=records)
+        more = {} if place is None else {"batch_id": place}
+        loss = head.expert(self.task.expert_split(name), list(summed.split(counts)), *others, records=records, **more)
         assert isinstance(loss, Tensor)
         return loss
 
@@ -223,10 +227,10 @@ class FastRun:
         for head in heads:
             head.mode(train=False)
         with torch.no_grad():
-            for indices in split.draw():
+            for place, indices in enumerate(split.draw()):
                 batch = split.look_up(indices)
                 for number, head in enumerate(each(heads)):
-                    self._forward(name, head, batch, records[number])
+                    self._forward(name, head, batch, records[number], place)
         for head in heads:
             head.mode(train=True)
         return records

@@ -9,16 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+_UP = "\x1b[A"  # of a terminal: one line up
+
 
 class _Log(io.TextIOBase):
-    """A text stream that drops progress bars (they rewrite a line, so they begin with a carriage return)."""
+    """A text stream that drops progress bars (they rewrite a line, so they begin with a carriage return), what moves
+    from one to another, and the empty lines that they leave."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
+        self.begun = False  # whether the last line has no end yet
 
     def write(self, text: str, /) -> int:
-        if not text.startswith("\r"):
-            self.file.write(text)
+        kept = text.replace(_UP, "")
+        if kept and not kept.startswith("\r") and (self.begun or kept != "\n"):
+            self.file.write(kept)
+            self.begun = not kept.endswith("\n")
         return len(text)
 
     def flush(self) -> None:

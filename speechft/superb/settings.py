@@ -9,6 +9,7 @@ from typing import Any
 
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
+from speechft.superb.store import VERSION
 from speechft.superb.tasks import UNSUPPORTED
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
@@ -34,7 +35,7 @@ def _filled(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if not size:
         return paths, filled
     from speechft.data.synthetic.corpus import make_corpus
-    from speechft.superb.tasks.base import SYNTHETIC
+    from speechft.superb.tasks.checks import SYNTHETIC
 
     corpus = make_corpus(str(size))
     for key in SYNTHETIC:
@@ -84,7 +85,7 @@ class Settings:
         if dtype not in ("float32", "float16"):
             raise UsageError(f"frames_dtype={dtype} is not supported", "float32 or float16")
         for key in ("budget_gb", "batch_seconds"):
-            if not float(cfg[key]) > 0:
+            if cfg[key] is not None and not float(cfg[key]) > 0:
                 raise UsageError(f"{key}={cfg[key]} is not above 0", "give a positive number")
         numerics = Numerics.read(cfg["precision"], cfg["compile"])
         if engine == "s3prl" and numerics != FLOAT32:
@@ -111,7 +112,7 @@ class Settings:
             store=Path(str(store)).expanduser().resolve() if store else cache_dir() / "features",
             budget_gb=float(cfg["budget_gb"]),
             frames_dtype=dtype,
-            batch_seconds=float(cfg["batch_seconds"]),
+            batch_seconds=batch_seconds_of(cfg["batch_seconds"], devices[0]),
             numerics=numerics,
             data=data,
             synthetic=synthetic,
@@ -128,9 +129,8 @@ class Settings:
         recipe = {key: value for key, value in self.superb[task.name].items() if key not in WITHOUT_EFFECT}
         splits = {key: value for key, value in self.data.items() if key.startswith("librispeech_")}
         dtype = self.frames_dtype if self.engine == "fast" and task.kind == "frames" else None
-        return sha256_json(
-            [upstream_key + self.numerics.key, task.name, self.engine, self.seed, recipe, splits, stats, dtype]
-        )
+        upstream = upstream_key + self.numerics.key
+        return sha256_json([upstream, task.name, self.engine, self.seed, recipe, splits, stats, dtype, VERSION])
 
 
 def _tasks(given: Any, data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -173,6 +173,13 @@ def _rates(given: Any, task: str) -> list[float]:
     if not rates or not all(rate > 0 for rate in rates):
         raise UsageError(f"superb.{task}.lr={given}", "give a positive number, or several: [1e-2,1e-3]")
     return list(dict.fromkeys(rates))
+
+
+def batch_seconds_of(given: Any, device: str) -> float:
+    """Seconds of audio in a batch of the upstream. On a CPU large batches only leave the caches (docs/superb.md)."""
+    if given is not None:
+        return float(given)
+    return 8.0 if device == "cpu" else 60.0
 
 
 def resolve_device(device: str) -> str:

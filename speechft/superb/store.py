@@ -23,6 +23,11 @@ from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
 from speechft.superb.shards import Compute, Making
 
+VERSION = 1
+"""Of the code that turns files and weights into features (upstreams/, extract.py, the tasks' reading). Raise it by hand
+with every change after which the same weights and files give other features: stored ones and finished results are then
+made again."""
+
 POOLED_ITEMS_PER_SHARD = 256
 FRAMES_BYTES_PER_SHARD = 256 << 20
 
@@ -39,12 +44,14 @@ class Key:
         data: hash of the items: names, sizes, times, crops, draws.
         kind: `pooled` (one row per item: the mean over its frames) or `frames` (a row per frame).
         dtype: `float32` or `float16`.
+        version: of the code.
     """
 
     upstream: str
     data: str
     kind: str
     dtype: str
+    version: int = VERSION
 
     @property
     def digest(self) -> str:

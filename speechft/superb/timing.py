@@ -55,7 +55,7 @@ def speed_of(upstream: Upstream, lengths: Sequence[int], settings: Settings) -> 
     for part in (0.5, 0.25, 0.75):
         left = UPSTREAM_SECONDS - (time.monotonic() - began)
         typical = min(_LONGEST, ordered[int(part * (len(ordered) - 1))]) / SAMPLE_RATE
-        count = int(min(settings.batch_seconds, left / 2 * speed) / typical)
+        count = int(min(max(settings.batch_seconds, typical), left / 2 * speed) / typical)
         if count < 1:
             continue
         speed = hear(count, part)

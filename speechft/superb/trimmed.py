@@ -24,11 +24,14 @@ class TrimmedLengths:
     Args:
         n_jobs: what s3prl asks for; at most so many threads.
         into: filled with path -> samples at 16 kHz.
+        progress: called with files read and files in all.
     """
 
-    def __init__(self, n_jobs: int, into: dict[str, int]) -> None:
+    def __init__(
+        self, n_jobs: int, into: dict[str, int], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
         self.threads = max(1, min(n_jobs, os.cpu_count() or 1))
-        self.into = into
+        self.into, self.progress = into, progress
 
     def __call__(self, calls: Iterable[_Call]) -> list[int]:
         """Lengths in samples, in the order of the calls.
@@ -43,8 +46,11 @@ class TrimmedLengths:
         place = cache_dir() / "superb" / f"trimmed-{sha256_json([_VERSION, files])[:32]}.json"
         lengths = _kept(place, len(calls))
         if lengths is None:
+            lengths = []
             with ThreadPoolExecutor(self.threads) as pool:
-                lengths = list(pool.map(_measure, calls))
+                for length in pool.map(_measure, calls):
+                    lengths.append(length)
+                    self.progress(len(lengths), len(calls))
             write_json(place, lengths)
         self.into.update(zip(map(str, paths), lengths, strict=True))
         return lengths

@@ -102,6 +102,15 @@ class Upstream(nn.Module, ABC):
         """The transformer's layers: what `torch.compile` is worth its while for."""
         return ()
 
+    def __call__(self, waveforms: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
+        """`forward`, after a look at the waveforms.
+
+        Raises:
+            UsageError: no waveforms, or something that is no waveform.
+        """
+        check_waveforms(waveforms)
+        return super().__call__(waveforms, *args, **kwargs)
+
     @abstractmethod
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
         """Waveforms (1-D float, 16 kHz) to hidden states.
@@ -125,6 +134,24 @@ class Upstream(nn.Module, ABC):
     @abstractmethod
     def frame_counts(self, samples: Tensor) -> Tensor:
         """Frames for waveforms of so many samples: `[batch]` int64 -> `[batch]` int64."""
+
+
+def check_waveforms(waveforms: Sequence[Tensor]) -> None:
+    """Raise one line about what is no list of 1-D floating-point tensors.
+
+    Raises:
+        UsageError: an empty list; an element that is no tensor, not 1-D, or of whole numbers.
+    """
+    if len(waveforms) == 0:
+        raise UsageError("an upstream was given no waveforms", "give a list of at least one")
+    for number, wave in enumerate(waveforms):
+        what = f"waveform {number} of {len(waveforms)} is"
+        if not isinstance(wave, Tensor):
+            raise UsageError(f"{what} no tensor but {type(wave).__name__}", "give torch.from_numpy(wave).float()")
+        if wave.dim() != 1:
+            raise UsageError(f"{what} of shape {tuple(wave.shape)}", "give each as one channel of samples, [samples]")
+        if not wave.is_floating_point():
+            raise UsageError(f"{what} of {wave.dtype}", "give floats in [-1, 1]: 16-bit samples as wave / 32768")
 
 
 def scaled(wave: Tensor) -> Tensor:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 HELP = [["--help"], ["train", "--help"], ["merge", "--help"], ["eval", "superb", "--help"], ["demo", "--help"],
-        ["doctor", "--help"], ["report", "--help"], ["push", "--help"]]  # fmt: skip
+        ["doctor", "--help"], ["report", "--help"], ["push", "--help"], ["convert", "--help"],
+        ["analyze", "--help"]]  # fmt: skip
+
+
+def test_every_command_is_asked_for_its_help():
+    from speechft.cli.main import VERBS
+
+    assert {words[0] for words in HELP} == {"--help", *VERBS}
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)

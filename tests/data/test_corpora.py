@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.data.audio import load_audio
+from speechft.data.audio import audio_info, load_audio, remembered_info
 from speechft.data.corpora import load_cuts, speaker_position
 from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import read_cut
@@ -124,6 +124,30 @@ def test_a_truncated_file_is_named_when_it_is_read(librispeech, tmp_path):
     cuts, _ = load_cuts([{"kind": "librispeech", "root": str(tmp_path), "split": "dev-clean"}])
     with pytest.raises(SpeechFTError, match=broken.name):
         read_cut(cuts[broken.stem])
+
+
+@pytest.mark.parametrize("name", ["cut.wav", "cut.aiff", "cut.au"])
+def test_a_file_shorter_than_its_header_says(name, tmp_path):
+    """libsndfile reads on as far as it goes; every reader of ours stops."""
+    path = tmp_path / name
+    soundfile.write(path, np.zeros(16_000), 16_000)
+    assert load_audio(path).numel() == audio_info(path).samples == 16_000
+    path.write_bytes(path.read_bytes()[:20_000])
+    for read in (load_audio, audio_info, remembered_info):
+        with pytest.raises(SpeechFTError, match=rf"{name} is cut off: its header says 320\d\d bytes .* it has 199"):
+            read(path)
+
+
+def test_a_file_from_a_pipe_is_whole(tmp_path):
+    """Programs that write into a pipe cannot know the length: their header says as much as there may be."""
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, np.zeros(16_000), 16_000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    for size in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"):
+        content[place : place + 4] = size
+        path.write_bytes(content)
+        assert load_audio(path).numel() == 16_000
 
 
 def test_lexicon(tmp_path):

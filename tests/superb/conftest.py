@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tiny_corpora import (
     make_voxceleb,
     save_upstream,
 )
+from tiny_mixtures import make_libri2mix, make_voicebank, stand_ins
 from tiny_pooled import make_fluent_commands, make_iemocap, make_quesst
 from tiny_snips import make_snips
 
@@ -29,6 +31,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scores_of_sound():
+    """SE's packages, or something in their place."""
+    made = stand_ins()
+    yield
+    for name in made:
+        del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     """Shared and read-only. Clips are shorter than SID's crop, noise is as long as KS's: nothing random."""
@@ -41,6 +52,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
     make_fluent_commands(root / "fsc")
     make_iemocap(root / "iemocap")
     make_quesst(root / "quesst14Database")
+    make_voicebank(root / "voicebank")
+    make_libri2mix(root / "libri2mix")
     return Corpora(root)
 
 

@@ -91,6 +91,17 @@ def test_lengths_are_measured_once(built, data, tmp_path, monkeypatch):
     assert second.train_dataset.dataset == first.train_dataset.dataset
 
 
+def test_reading_lengths_is_told(tmp_path):
+    """A corpus of 150 000 files takes long."""
+    compat.install()
+    data, task, told = make_verification(tmp_path / "vox"), get_task("asv"), []
+    task.bar = lambda label: lambda done, total: told.append((label, done, total))
+    with task.environment(tmp_path):
+        build(task, settings_for("asv"), data, tmp_path)
+    files = len(list((tmp_path / "vox" / "dev").rglob("*.wav")))
+    assert told == [("asv lengths without pauses", number + 1, files) for number in range(files)]
+
+
 def test_an_unreadable_training_file(tmp_path):
     compat.install()
     data = make_verification(tmp_path / "vox")

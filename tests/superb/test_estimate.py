@@ -9,6 +9,7 @@ import soundfile
 from tiny_corpora import save_upstream
 
 from speechft.console import Progress
+from speechft.errors import UsageError
 from speechft.superb import estimate as module
 from speechft.superb import timing
 from speechft.superb.estimate import as_json, estimate, lines, worth_saying
@@ -114,6 +115,17 @@ def test_a_measured_speed_is_the_speed(upstream, configuration, monkeypatch):
     settings, *_ = prepare([upstream], ["sid"], None, None, configuration())
     assert timing.speed_of(upstream, [16_000 * length for length in range(1, 30)], settings) == pytest.approx(10)
     assert now <= timing.UPSTREAM_SECONDS
+
+
+def test_batches_suit_the_device(configuration):
+    from speechft.superb.settings import Settings
+
+    def seconds(**keys):
+        return Settings.read(configuration(**keys)).batch_seconds
+
+    assert (seconds(), seconds(batch_seconds=30)) == (8, 30)
+    with pytest.raises(UsageError, match="batch_seconds=0 is not above 0"):
+        seconds(batch_seconds=0)
 
 
 def test_every_task_can_be_estimated(configuration, upstream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,33 @@ def test_pooled_features_over_budget(configuration, upstream, tmp_path):
     with pytest.raises(SpeechFTError, match=r"features for ks take .* GB"):
         evaluate([upstream], ["ks"], cfg=configuration(budget_gb=1e-6), progress=Listener())
     assert not (tmp_path / "store").exists()
+
+
+def test_all_tasks_with_the_embedded_upstream(configuration, tmp_path):
+    """In one command, as a user would."""
+    from speechft.superb.tasks import NAMES
+
+    cfg = configuration({"steps": 2, "eval_step": 2}, tasks=list(NAMES))
+    results = evaluate(["hubert_nano"], cfg=cfg, progress=Listener())
+    assert [one["task"] for one in results] == list(NAMES)
+    for one in results:
+        assert one["metric"] in one["metrics"] and len(one["layer_weights"]) == 5
+        assert all(math.isfinite(value) for value in one["metrics"].values())
+        assert read_json(tmp_path / "out" / "hubert_nano" / f"{one['task']}.json") == one
+
+
+def test_several_devices_are_told_that_one_streams(tmp_path):
+    from types import SimpleNamespace
+
+    from speechft.superb.assemble import what_fits
+    from speechft.superb.store import FeatureStore, Key, Layout
+    from speechft.superb.tasks import get_task
+
+    plans = {"train": (SimpleNamespace(), Key("u", "d", "frames", "float32"), Layout([10**6], 2, 8))}
+    for count, ends in ((1, "for all learning rates"), (2, "for all learning rates, on the first device alone")):
+        told: list[str] = []
+        assert what_fits(get_task("pr"), plans, FeatureStore(tmp_path), 1e-3, told.append, count) == set()
+        assert len(told) == 1 and told[0].endswith(ends)
 
 
 @pytest.mark.parametrize("budget", [1e-6, 4e-4], ids=["nothing fits", "dev and test fit"])

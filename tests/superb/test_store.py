@@ -94,9 +94,9 @@ def test_a_damaged_shard_is_made_again(tmp_path, damage):
 def test_everything_in_the_key_matters(tmp_path):
     folders = {
         FeatureStore(tmp_path).folder(replace(KEY, **change))
-        for change in ({}, {"upstream": "x"}, {"data": "x"}, {"kind": "pooled"}, {"dtype": "float16"})
+        for change in ({}, {"upstream": "x"}, {"data": "x"}, {"kind": "pooled"}, {"dtype": "float16"}, {"version": 0})
     }
-    assert len(folders) == 5
+    assert len(folders) == 6
 
 
 def test_half_precision_and_pooled(tmp_path):

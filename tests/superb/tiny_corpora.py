@@ -100,6 +100,8 @@ class Corpora:
             "fluent_commands": str(self.root / "fsc"),
             "iemocap": str(self.root / "iemocap"),
             "quesst14": str(self.root / "quesst14Database"),
+            "voicebank": str(self.root / "voicebank"),
+            "libri2mix": str(self.root / "libri2mix"),
         }
 
 
@@ -121,6 +123,8 @@ RECIPES = {
     "ic": {**SMALL, "batch_size": 4, "accumulate": 1, "lr": 1e-2, "eval_batch_size": 3},
     "er": {**SMALL, "batch_size": 4, "accumulate": 2, "lr": 1e-2, "eval_batch_size": 2, "folds": [2, 5]},
     "qbe": {"num_workers": 0, "workers": 1},
+    "se": {**SMALL, "batch_size": 3, "accumulate": 2, "lr": 1e-2, "rnn_layers": 1, "dropout": 0.0},
+    "ss": {**SMALL, "batch_size": 3, "accumulate": 1, "lr": 1e-2, "rnn_layers": 2, "n_fft": 512, "win_length": 512},
 }
 
 

@@ -6,7 +6,7 @@ is `WORD PH PH ...`, separated by spaces or tabs. A word's first pronunciation i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,26 @@ def vocabulary(lexicon: dict[str, list[str]]) -> list[str]:
     return official if used <= set(official) else sorted(used)
 
 
+def listed(folder: Path) -> Iterator[tuple[Path, str, Path | None, str]]:
+    """What the transcripts of a split name: transcript, utterance, its audio file (None if it is not there), sentence.
+
+    Raises:
+        SpeechFTError: a transcript that is no text.
+    """
+    for transcript in sorted(folder.rglob("*.trans.txt")):
+        try:
+            lines = transcript.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpeechFTError(
+                f"transcript {transcript} cannot be read ({error})", "unpack LibriSpeech again"
+            ) from error
+        for line in lines:
+            name, _, sentence = line.strip().partition(" ")
+            if name:
+                candidates = (transcript.parent / f"{name}{suffix}" for suffix in _AUDIO)
+                yield transcript, name, next((path for path in candidates if path.is_file()), None), sentence
+
+
 def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path, str]]:
     """Audio files with their transcripts, sorted by path.
 
@@ -57,20 +77,15 @@ def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path,
     """
     found: list[tuple[Path, str]] = []
     for split in splits:
-        folder = Path(root) / split
-        transcripts = sorted(folder.rglob("*.trans.txt"))
-        if not transcripts:
-            raise SpeechFTError(f"{folder} holds no *.trans.txt", "check data.librispeech and the names of its splits")
-        for transcript in transcripts:
-            for line in transcript.read_text(encoding="utf-8").splitlines():
-                name, _, sentence = line.strip().partition(" ")
-                if not name:
-                    continue
-                candidates = (transcript.parent / f"{name}{suffix}" for suffix in _AUDIO)
-                audio = next((path for path in candidates if path.is_file()), None)
-                if audio is None:
-                    raise SpeechFTError(f"{transcript} names {name}, whose audio is missing", "complete the corpus")
-                found.append((audio, sentence))
+        before = len(found)
+        for transcript, name, audio, sentence in listed(Path(root) / split):
+            if audio is None:
+                raise SpeechFTError(f"{transcript} names {name}, whose audio is missing", "complete the corpus")
+            found.append((audio, sentence))
+        if len(found) == before:
+            raise SpeechFTError(
+                f"{Path(root) / split} holds no *.trans.txt", "check data.librispeech and the names of its splits"
+            )
     return sorted(found)
 
 

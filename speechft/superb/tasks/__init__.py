@@ -9,14 +9,12 @@ from speechft.superb.tasks.base import Task
 
 NAMES: dict[str, str] = {
     "pr": "PR", "asr": "ASR", "ks": "KS", "qbe": "QbE", "sid": "SID", "asv": "ASV", "sd": "SD",
-    "ic": "IC", "sf": "SF", "er": "ER",
+    "ic": "IC", "sf": "SF", "er": "ER", "se": "SE", "ss": "SS",
 }  # fmt: skip
-"""Task name (and module of this package) -> class."""
+"""Task name (and module of this package) -> class: SUPERB's ten, then two of SUPERB-SG."""
 
 UNSUPPORTED: dict[str, str] = {
     "st": "its expert in s3prl is fairseq's translation model, and fairseq does not import on today's Python",
-    "se": "its expert in s3prl needs asteroid and the Voicebank-DEMAND corpus; a later version",
-    "ss": "its expert in s3prl needs asteroid and the Libri2Mix corpus; a later version",
 }
 """Tasks of SUPERB-SG that are not here -> why."""
 

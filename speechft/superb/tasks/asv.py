@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from speechft.superb.records import Scores
 from speechft.superb.scopes import swapped
+from speechft.superb.tasks.checks import read_list
 from speechft.superb.tasks.voxceleb1 import VoxCeleb1Task
 from speechft.superb.trimmed import TrimmedLengths
 
@@ -53,12 +54,12 @@ class ASV(VoxCeleb1Task):
         root, trials = self.paths(data, "voxceleb1")[0], self.paths(data, "voxceleb1_trials")[0]
         parts = [root / part / "wav" for part in ("dev", "test")]
         problems = [f"{part} does not exist ({self.needs['voxceleb1']})" for part in parts if not part.is_dir()]
-        if not any(parts[0].glob("*/*/*")):
+        if not problems and not any(parts[0].glob("*/*/*")):
             problems.append(f"{parts[0]} has no SPEAKER/VIDEO/*.wav ({self.needs['voxceleb1']})")
         return problems or self._missing_trials(trials, parts[1])
 
     def _missing_trials(self, listing: Path, root: Path) -> list[str]:
-        lines = [line.split() for line in listing.read_text(encoding="utf-8").splitlines()]
+        lines = read_list(listing, self.needs["voxceleb1_trials"])
         wrong = [number for number, line in enumerate(lines, 1) if len(line) != 3 or line[0] not in ("0", "1")]
         if wrong or {line[0] for line in lines} != {"0", "1"}:
             where = f"line {wrong[0]} of {listing} is" if wrong else f"{listing} has no same or no different speakers:"
@@ -114,7 +115,7 @@ class ASV(VoxCeleb1Task):
         from s3prl.downstream.sv_voxceleb1.expert import DownstreamExpert
 
         self.lengths = {}
-        measure = functools.partial(TrimmedLengths, into=self.lengths)
+        measure = functools.partial(TrimmedLengths, into=self.lengths, progress=self.bar("asv lengths without pauses"))
         with (
             tempfile.TemporaryDirectory() as folder,
             swapped(dataset, "__file__", str(Path(folder) / "dataset.py")),

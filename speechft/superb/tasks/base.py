@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import SpeechFTError
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
+from speechft.superb.tasks.checks import SYNTHETIC, check_settings, wrong_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SYNTHETIC = (
-    "librispeech", "lexicon", "phones", "voxceleb1", "iden_split", "speech_commands", "speech_commands_test",
-)  # fmt: skip
-"""Paths that the synthetic corpus can fill."""
 
 _RECIPE_KEYS = (
     "steps", "batch_size", "accumulate", "optimizer", "lr", "clip", "eval_step", "log_step", "save_step", "project_dim",
@@ -40,8 +36,7 @@ class Task(ABC):
         folder: s3prl's, under s3prl/downstream.
         metric: the key under which the expert logs the main metric.
         higher_better: its direction.
-        kind: `pooled` if the mean over time of each hidden state is all the expert needs (linear before the loss,
-            facts: "what is exact"), else `frames`.
+        kind: `pooled` if the expert is linear up to the loss and needs but the mean over time, else `frames`.
         percent: metrics that the expert logs in per cent; results hold fractions throughout.
         needs: keys of `data` the user must set, with what they are and where to get them.
         optional: keys of `data` with paths the user may set.
@@ -69,7 +64,9 @@ class Task(ABC):
     dev_metric: str | None = None
     """By which metric of the dev set learning rates are compared, in the direction of `metric`; None for `metric`."""
     one_store = False
-    """Whether splits and variants share utterances, so that the features of all splits are stored as one set."""
+    """Whether splits and variants share utterances: the features of all splits are then stored as one set."""
+    bar: Callable[[str], Callable[[int, int], None]] = staticmethod(lambda label: lambda done, total: None)
+    """Label -> a function to be told how much is done and how much there is; shows nothing unless it is replaced."""
 
     # ---------------------------------------------------------------- evaluations under one name
 
@@ -90,14 +87,12 @@ class Task(ABC):
     # ---------------------------------------------------------------- what the user brings
 
     def missing(self, data: Mapping[str, Any]) -> list[str]:
-        """Everything that is not there, a phrase each; empty when the task can run."""
-        problems = []
-        for key, what in self.needs.items():
-            paths = self.paths(data, key)
-            if not paths:
-                problems.append(f"data.{key} is not set ({what})")
-            problems += [f"data.{key}={path} does not exist ({what})" for path in paths if not path.exists()]
-        return problems or self.missing_inside(data)
+        """All that is not there, a phrase each; empty when the task can run."""
+        problems = [one for key, what in self.needs.items() for one in wrong_paths(key, self.paths(data, key), what)]
+        try:
+            return problems or self.missing_inside(data)
+        except SpeechFTError as error:  # a list that cannot be read
+            return [error.what]
 
     def given(self, data: Mapping[str, Any]) -> bool:
         """Whether a path is set for everything the task needs, right or wrong."""
@@ -123,16 +118,7 @@ class Task(ABC):
             SpeechFTError: files.
             UsageError: settings.
         """
-        known = {*self.recipe_keys, *self.extra_keys}
-        unknown = sorted(set(settings) - known)
-        if unknown:
-            raise UsageError(f"superb.{self.name} has no {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
-        absent = sorted(known - set(settings))
-        if absent:
-            raise UsageError(f"superb.{self.name} lacks {', '.join(absent)}", "see configs/superb")
-        for key in ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops"):
-            if key in settings and int(settings[key]) < 1:
-                raise UsageError(f"superb.{self.name}.{key}={settings[key]} is below 1", "give a positive number")
+        check_settings(self.name, settings, {*self.recipe_keys, *self.extra_keys})
         problems = self.missing(data)
         if problems:
             key = next(iter(self.needs))

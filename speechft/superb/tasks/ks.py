@@ -11,6 +11,7 @@ from speechft.superb.scopes import swapped
 from speechft.superb.tasks.utterance import UtteranceTask
 
 _SILENCE_SAMPLES = 16_000
+_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 
 class KS(UtteranceTask):
@@ -28,10 +29,15 @@ class KS(UtteranceTask):
     def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
         root, test = self.paths(data, "speech_commands")[0], self.paths(data, "speech_commands_test")[0]
         problems = []
+        for what, folder, names in (
+            (self.needs["speech_commands"], root, _WORDS),
+            (self.needs["speech_commands_test"], test, (*_WORDS, "_unknown_", "_silence_")),
+        ):
+            absent = [f"{name}/*.wav" for name in names if not any((folder / name).glob("*.wav"))]
+            if absent:
+                problems.append(f"{folder} has no {', '.join(absent)} ({what})")
         if not any((root / "_background_noise_").glob("*.wav")):
             problems.append(f"{root}/_background_noise_ has no wav files ({self.needs['speech_commands']})")
-        if not any(test.glob("*/*.wav")):
-            problems.append(f"{test} has no CLASS/*.wav ({self.needs['speech_commands_test']})")
         return problems
 
     def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:

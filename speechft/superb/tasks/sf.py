@@ -34,7 +34,11 @@ class SF(CTCTask):
     def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
         root = self.root(data, "train")
         names = (snips.TRANSCRIPTS, "slots.txt", *_FOLDERS.values())
-        return [f"{root / name} does not exist ({self.needs['snips']})" for name in names if not (root / name).exists()]
+        absent = [name for name in names if not (root / name).exists()]
+        if absent:
+            return [f"{root} has no {', '.join(absent)} ({self.needs['snips']})"]
+        empty = [name for name in _FOLDERS.values() if not any((root / name).rglob("*.wav"))]
+        return [f"{root} has no *.wav under {', '.join(empty)} ({self.needs['snips']})"] if empty else []
 
     def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:
         """The file of characters that s3prl wants is written to `work`."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from speechft.superb.scopes import swapped
+from speechft.superb.tasks.checks import read_list
 from speechft.superb.tasks.voxceleb1 import VoxCeleb1Task
 
 
@@ -37,7 +38,12 @@ class SID(VoxCeleb1Task):
         parts = sorted(path for path in root.glob("*/wav") if path.is_dir())
         if not parts:
             return [f"{root} has no */wav folder ({self.needs['voxceleb1']})"]
-        names = [line.split()[1] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = read_list(listing, self.needs["iden_split"])
+        wrong = [" ".join(line) for line in lines if len(line) != 2 or line[0] not in ("1", "2", "3")]
+        if wrong or {line[0] for line in lines} != {"1", "2", "3"}:
+            why = f"has a line {wrong[0]!r}" if wrong else "lacks a part of 1 (training), 2 (dev) and 3 (test)"
+            return [f"{listing} {why}: a line is PART SPEAKER/VIDEO/FILE.wav ({self.needs['iden_split']})"]
+        names = [name for _, name in lines]
         absent = [name for name in names if not any((part / name).is_file() for part in parts)]
         if not absent:
             return []

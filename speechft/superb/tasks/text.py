@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 from speechft.errors import SpeechFTError
 from speechft.superb.items import SPLITS, Split
+from speechft.superb.readers import libriphone
 from speechft.superb.tasks.base import Task
+from speechft.superb.tasks.checks import absent_of
 
 
 class TextTask(Task):
@@ -90,10 +92,14 @@ def split_names(data: Mapping[str, Any], split: str) -> list[str]:
 
 
 def missing_splits(data: Mapping[str, Any], root: Path) -> list[str]:
-    """The folders that are not there, a phrase each."""
-    return [
-        f"{root / name} does not exist (data.librispeech_{split})"
-        for split in SPLITS
-        for name in split_names(data, split)
-        if not (root / name).is_dir()
-    ]
+    """The folders that are not there, and the audio that their transcripts name and they lack, a phrase each."""
+    problems = []
+    for split in SPLITS:
+        for folder in (root / name for name in split_names(data, split)):
+            names = {name: audio for _, name, audio, _ in libriphone.listed(folder)} if folder.is_dir() else {}
+            if not folder.is_dir():
+                problems.append(f"{folder} does not exist (data.librispeech_{split})")
+            elif not names:
+                problems.append(f"{folder} holds no *.trans.txt with sentences (data.librispeech_{split})")
+            problems += absent_of([name for name, audio in names.items() if audio is None], len(names), str(folder))
+    return problems
