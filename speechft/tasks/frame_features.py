@@ -40,9 +40,8 @@ def featurizer(options: dict[str, Any]) -> tuple[Featurize, str]:
     own = _OPTIONS.get(str(kind), tuple(options))
     unknown = sorted(options.keys() - {*common, *own})
     if unknown:
-        known = ", ".join(
-            (*common, *own, "clusters", "splits", "whiten", "discriminate", "regress", "weight", "layer", "clean")
-        )
+        books = ("clusters", "splits", "whiten", "discriminate", "channels", "regress", "weight", "layer", "clean")
+        known = ", ".join((*common, *own, *books))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":

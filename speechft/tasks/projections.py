@@ -43,10 +43,10 @@ class Whitening:
 class Discriminant:
     """Directions in which utterances differ, but the two halves of one utterance do not: what lasts, not what is said.
 
-    Linear discriminant analysis (Fisher 1936) with the utterance as class, so no label is needed. Each component is
-    scaled so that what changes within utterances has one variance in all of them; a component that tells utterances
-    apart better thus varies more, and counts more in a squared error. Nearest to it in use is the whitening by
-    within-class covariance (WCCN, Hatch et al., Interspeech 2006) of speaker recognition.
+    Linear discriminant analysis (Fisher 1936) with the utterance as class, so no label is needed. Scaled to one
+    variance within utterances (WCCN, Hatch et al., Interspeech 2006) the first components, in which corpora differ,
+    would be nearly all of a squared error; scaled to one variance over all, the last ones would count like the first.
+    Here the variance is the square root of the ratio between the two, half-way.
 
     Attributes:
         mean: `[dim]`.
@@ -74,7 +74,8 @@ class Discriminant:
         centred = (whole - mean) @ white
         values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
         order = np.argsort(values)[::-1][:components]
-        scale = np.sqrt(values[order].mean())
+        kept = np.maximum(values[order], 1e-12)
+        scale = kept**0.25 * np.sqrt(np.sqrt(kept).mean())
         return cls(mean.astype(np.float32), (white @ vectors[:, order] / scale).astype(np.float32))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:

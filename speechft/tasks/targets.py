@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechft.console import progress
+from speechft.data.augment import coloured
 from speechft.data.loader import in_order, read_cut
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json, whole_file
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lhotse import CutSet
     from torch import Tensor
 
-_OF_BOOKS = ("clusters", "splits", "whiten", "discriminate", "regress")
+_OF_BOOKS = ("clusters", "splits", "whiten", "discriminate", "channels", "regress")
 _VERSION = 6  # of what labels mean: part of the key they are cached under
 
 
@@ -48,7 +49,9 @@ def make_targets(
             principal components to keep, see `Whitening` (None: features as they are). Or `regress: true` with
             `whiten`: those components are the target; with `context: null`, which makes all frames of an utterance
             equal, one vector for the utterance; and with `discriminate` in place of `whiten` its components are
-            those of `projections.Discriminant`.
+            those of `projections.Discriminant`, fitted to halves that have passed through frequency responses of
+            their own of the strength `channels` (0 if not said; see `augment.coloured`): what a channel changes is left
+            out then.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -100,11 +103,12 @@ def make_targets(
 
 def _fit(books: list[_Book | _Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:
     """Fit code books of the same features, each to what it needs."""
-    sample = halves = None
+    sample, halves = None, {}
     for book in books:
-        if isinstance(book, _Vectors) and book.discriminate:
-            halves = _halves(cuts, features, seed) if halves is None else halves
-            book.turn = Discriminant.fit(halves, book.components)
+        if isinstance(book, _Vectors) and book.channels is not None:
+            if book.channels not in halves:
+                halves[book.channels] = _halves(cuts, features, seed, book.channels)
+            book.turn = Discriminant.fit(halves[book.channels], book.components)
         else:
             sample = _sample(cuts, features, seed, first_centre) if sample is None else sample
             book.fit(sample, seed)
@@ -134,15 +138,21 @@ def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -
     return chosen[generator.permutation(len(chosen))]
 
 
-def _halves(cuts: CutSet, features: Featurize, seed: int) -> np.ndarray:
+def _halves(cuts: CutSet, features: Featurize, seed: int, channels: float) -> np.ndarray:
     """Both halves of at most about 4 000 cuts, each as if it were an utterance: `[cuts, 2, dim]`."""
+    import torch
+
     generator = np.random.default_rng(seed)
     chosen = [cut for cut in cuts if generator.random() < min(1.0, 4000 / len(cuts))] or list(cuts)[:100]
     pairs = []
-    for cut in chosen:
-        wave = read_cut(cut)
-        middle = len(wave) // 2
-        pairs.append([item[0][0].numpy() for item in features([wave[:middle], wave[middle:]])])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for cut in chosen:
+            wave = read_cut(cut)
+            parts = [wave[: len(wave) // 2], wave[len(wave) // 2 :]]
+            if channels:
+                parts = coloured(parts, 1.0, channels)
+            pairs.append([item[0][0].numpy() for item in features(parts)])
     return np.array(pairs)
 
 
@@ -207,7 +217,7 @@ class _Vectors:
 
     components: int
     whole: bool
-    discriminate: bool = False
+    channels: float | None = None  # of the halves that it is fitted to, where it discriminates
     turn: Whitening | Discriminant | None = None
 
     @classmethod
@@ -217,11 +227,25 @@ class _Vectors:
             raise UsageError("a code book that regresses has no clusters or splits", "leave them out, or regress")
         if codebook.get("discriminate") is not None and not whole:
             raise UsageError("a code book that discriminates is one of whole utterances", "set its context to null")
-        return cls(components, whole, codebook.get("discriminate") is not None)
+        channels = codebook.get("channels")
+        if channels is not None and (
+            isinstance(channels, bool) or not isinstance(channels, (int, float)) or channels < 0
+        ):
+            raise UsageError(f"a code book's channels is {channels!r}", "give a strength of at least 0")
+        if codebook.get("discriminate") is None:
+            if channels is not None:
+                raise UsageError("a code book has channels, but does not discriminate", "leave channels out")
+            return cls(components, whole)
+        return cls(components, whole, float(channels or 0.0))
 
     @property
     def identity(self) -> list[Any]:
-        return ["regress", self.components, self.whole, *(["discriminate"] if self.discriminate else [])]
+        return [
+            "regress",
+            self.components,
+            self.whole,
+            *([] if self.channels is None else ["discriminate", self.channels]),
+        ]
 
     def fit(self, frames: np.ndarray, seed: int) -> None:
         """Fit to `[frames, dim]`, in random order."""

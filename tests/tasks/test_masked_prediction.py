@@ -246,6 +246,8 @@ def test_other_audio_under_the_same_name_has_other_labels(tmp_path):
 @pytest.mark.parametrize("wrong", [{"clusters": 3, "wieght": 2}, {"cluster": 3}, {}, {"clusters": 0},
                                    {"clusters": 3, "layers": [1]}, {"clusters": 3, "discriminate": 2},
                                    {"discriminate": 2, "regress": True},
+                                   {"whiten": 2, "regress": True, "context": None, "channels": 1.0},
+                                   {"discriminate": 2, "regress": True, "context": None, "channels": "strong"},
                                    {"discriminate": 2, "whiten": 2, "regress": True, "context": None}])  # fmt: skip
 def test_mistyped_settings_of_a_code_book(cuts, tmp_path, wrong):
     with pytest.raises(UsageError, match=r"code book"):
