@@ -18,7 +18,8 @@ Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
 
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "mfcc": (), "logmel": (), "upstream": ("upstream", "layers", "half"), "voice": ("path",), "onnx": ("path", "delay"),
+    "mfcc": (), "logmel": ("normalize",), "upstream": ("upstream", "layers", "half"), "voice": ("path",),
+    "onnx": ("path", "delay"),
 }  # fmt: skip
 
 
@@ -26,8 +27,9 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
     """The features of a code book, and a hash of what computes them.
 
     Args:
-        options: `features` (`mfcc`, `logmel`, `upstream`, `voice`, `onnx`) with what each needs: `upstream` and
-            `layers`; `path` (`voice`: see `voice.VoiceEncoder`); `path` and `delay` (seconds). With `context` (seconds;
+        options: `features` (`mfcc`, `logmel`, `upstream`, `voice`, `onnx`) with what each needs: `normalize` (of
+            log-mels: each waveform to zero mean and unit variance first); `upstream` and `layers`; `path` (`voice`: see
+            `voice.VoiceEncoder`); `path` and `delay` (seconds). With `context` (seconds;
             null: the whole utterance) every frame gets the `statistics` (`mean`, `std`) of the frames that far around
             it instead of its own: what lasts, voices and channels, rather than sounds.
         own: what `upstream: own` means: the upstream that is to be trained, as it starts; features of upstreams are
@@ -42,13 +44,14 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
     needed = _OPTIONS.get(str(kind), tuple(options))
     unknown = sorted(options.keys() - {*common, *needed})
     if unknown:
-        known = ", ".join((*common, *needed, "clusters", "splits", "whiten", "regress", "weight", "layer", "clean"))
+        books = ("clusters", "splits", "whiten", "discriminate", "channels", "regress", "weight", "layer", "clean")
+        known = ", ".join((*common, *needed, *books))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":
         compute, source = _mfcc, "mfcc"
     elif kind == "logmel":
-        compute, source = _logmel(), "logmel"
+        compute, source = _logmel(bool(options.get("normalize", False))), "logmel"
     elif kind == "upstream":
         name, layers = options.get("upstream"), options.get("layers")
         model = own if name == "own" else None
@@ -117,14 +120,14 @@ def _mfcc(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
     return results
 
 
-def _logmel() -> Featurize:
+def _logmel(normalize: bool) -> Featurize:
     from speechft.upstreams.fbank import Fbank
 
     fbank = Fbank(deltas=0)
 
     def compute(waves: list[Tensor]) -> list[tuple[Tensor, float, float]]:
         with torch.inference_mode():
-            hidden = fbank(waves)
+            hidden = fbank([_normal(wave) for wave in waves] if normalize else waves)
         return [(item[:count], 100.0, 0.0125)
                 for item, count in zip(hidden.last, hidden.frames.tolist(), strict=True)]  # fmt: skip
 
@@ -184,6 +187,10 @@ def _onnx(path: Path, delay: float) -> tuple[Featurize, str]:
         return results
 
     return compute, sha256_file(path)
+
+
+def _normal(wave: Tensor) -> Tensor:
+    return (wave - wave.mean()) / (wave.var(unbiased=False) + 1e-7).sqrt()
 
 
 def _at_least(wave: Tensor, samples: int) -> Tensor:

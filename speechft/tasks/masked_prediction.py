@@ -20,7 +20,7 @@ from speechft.data.augment import coloured, mixed
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.base import Task
-from speechft.tasks.targets import make_targets
+from speechft.tasks.targets import make_targets, regressed
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class MaskedPrediction(Task):
         self._targets = make_targets(everything, self._codebooks, self._seed, upstream.first_centre, own=upstream)
         # One head for each code book: its parts side by side. Vectors are parts without clusters.
         self._shapes = [
-            (int(book["whiten"]), 1) if book.get("regress") else (int(book.get("splits", 1)), int(book["clusters"]))
+            (regressed(book), 1) if book.get("regress") else (int(book.get("splits", 1)), int(book["clusters"]))
             for book in self._codebooks
         ]
         self.heads = nn.ModuleList(nn.Linear(upstream.dim, splits * clusters) for splits, clusters in self._shapes)

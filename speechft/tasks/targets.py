@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechft.console import progress
+from speechft.data.augment import coloured
 from speechft.data.loader import in_order, read_cut
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json, whole_file
 from speechft.tasks.frame_features import Featurize, featurizer
+from speechft.tasks.projections import Discriminant, Whitening
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
     from lhotse import CutSet
     from torch import Tensor
 
+_OF_BOOKS = ("clusters", "splits", "whiten", "discriminate", "channels", "regress")
 _VERSION = 6  # of what labels mean: part of the key they are cached under
 
 
@@ -47,7 +50,10 @@ def make_targets(
             the feature vectors are cut, each with clusters of its own (product quantisation); `whiten`: how many
             principal components to keep, see `Whitening` (None: features as they are). Or `regress: true` with
             `whiten`: those components are the target; with `context: null`, which makes all frames of an utterance
-            equal, one vector for the utterance.
+            equal, one vector for the utterance; and with `discriminate` in place of `whiten` its components are
+            those of `projections.Discriminant`, fitted to halves that have passed through frequency responses of
+            their own of the strength `channels` (0 if not said; see `augment.coloured`): what a channel changes is left
+            out then.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -83,9 +89,7 @@ def make_targets(
                 files[number], books[number] = file, book
         if not books:
             continue
-        sample = _sample(cuts, features, seed, first_centre)
-        for book in books.values():
-            book.fit(sample, seed)
+        _fit(list(books.values()), cuts, features, seed, first_centre)
         with progress(f"clusters of {options['features']}", len(cuts), 0) as advance:
             done = 0
             for batch in in_order(cuts, 120.0):
@@ -100,8 +104,21 @@ def make_targets(
     return found
 
 
+def _fit(books: list[_Book | _Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:
+    """Fit code books of the same features, each to what it needs."""
+    sample, halves = None, {}
+    for book in books:
+        if isinstance(book, _Vectors) and book.channels is not None:
+            if book.channels not in halves:
+                halves[book.channels] = _halves(cuts, features, seed, book.channels)
+            book.turn = Discriminant.fit(halves[book.channels], book.components)
+        else:
+            sample = _sample(cuts, features, seed, first_centre) if sample is None else sample
+            book.fit(sample, seed)
+
+
 def _features_of(codebook: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in codebook.items() if key not in ("clusters", "splits", "whiten", "regress")}
+    return {key: value for key, value in codebook.items() if key not in _OF_BOOKS}
 
 
 def _identity_of(cut: Any) -> list[Any]:
@@ -122,6 +139,24 @@ def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -
             picked.append(frames[generator.random(len(frames)) < share])
     chosen = np.concatenate(picked)
     return chosen[generator.permutation(len(chosen))]
+
+
+def _halves(cuts: CutSet, features: Featurize, seed: int, channels: float) -> np.ndarray:
+    """Both halves of at most about 4 000 cuts, each as if it were an utterance: `[cuts, 2, dim]`."""
+    import torch
+
+    generator = np.random.default_rng(seed)
+    chosen = [cut for cut in cuts if generator.random() < min(1.0, 4000 / len(cuts))] or list(cuts)[:100]
+    pairs = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for cut in chosen:
+            wave = read_cut(cut)
+            parts = [wave[: len(wave) // 2], wave[len(wave) // 2 :]]
+            if channels:
+                parts = coloured(parts, 1.0, channels)
+            pairs.append([item[0][0].numpy() for item in features(parts)])
+    return np.array(pairs)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -150,6 +185,8 @@ class _Book:
     @classmethod
     def read(cls, codebook: Mapping[str, Any]) -> _Book:
         clusters, splits, whiten = codebook.get("clusters"), codebook.get("splits", 1), codebook.get("whiten")
+        if codebook.get("discriminate") is not None:
+            raise UsageError("a code book of clusters does not discriminate", "add regress: true, or leave it out")
         for key, value in (("clusters", clusters), ("splits", splits), ("whiten", 1 if whiten is None else whiten)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"a code book's {key} is {value!r}", "give a whole number of at least 1")
@@ -182,24 +219,39 @@ class _Book:
 
 @dataclass
 class _Vectors:
-    """Targets that are vectors: the leading components of the features, whitened."""
+    """Targets that are vectors: the leading components of the features, whitened, or discriminating utterances."""
 
     components: int
     whole: bool
-    turn: Whitening | None = None
+    channels: float | None = None  # of the halves that it is fitted to, where it discriminates
+    turn: Whitening | Discriminant | None = None
 
     @classmethod
     def read(cls, codebook: Mapping[str, Any]) -> _Vectors:
-        components = codebook.get("whiten")
-        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
-            raise UsageError(f"a code book that regresses has whiten={components!r}", "say how many components to keep")
+        whole, components = "context" in codebook and codebook["context"] is None, regressed(codebook)
         if codebook.get("clusters") is not None or codebook.get("splits") is not None:
             raise UsageError("a code book that regresses has no clusters or splits", "leave them out, or regress")
-        return cls(components, "context" in codebook and codebook["context"] is None)
+        if codebook.get("discriminate") is not None and not whole:
+            raise UsageError("a code book that discriminates is one of whole utterances", "set its context to null")
+        channels = codebook.get("channels")
+        if channels is not None and (
+            isinstance(channels, bool) or not isinstance(channels, (int, float)) or channels < 0
+        ):
+            raise UsageError(f"a code book's channels is {channels!r}", "give a strength of at least 0")
+        if codebook.get("discriminate") is None:
+            if channels is not None:
+                raise UsageError("a code book has channels, but does not discriminate", "leave channels out")
+            return cls(components, whole)
+        return cls(components, whole, float(channels or 0.0))
 
     @property
     def identity(self) -> list[Any]:
-        return ["regress", self.components, self.whole]
+        return [
+            "regress",
+            self.components,
+            self.whole,
+            *([] if self.channels is None else ["discriminate", self.channels]),
+        ]
 
     def fit(self, frames: np.ndarray, seed: int) -> None:
         """Fit to `[frames, dim]`, in random order."""
@@ -211,36 +263,20 @@ class _Vectors:
         return self.turn(frames[:1] if self.whole else frames).clip(-10, 10).astype(np.float16)
 
 
-@dataclass(frozen=True)
-class Whitening:
-    """Principal components of equal variance, turned by a random rotation.
+def regressed(codebook: Mapping[str, Any]) -> int:
+    """How many components a code book with `regress` has.
 
-    Cutting principal components into parts would put all that varies into the first part; rotated, all parts share it.
-    And where one component is half of all variance, as in Whisper's layers, clusters of unscaled components tell little
-    but that one: on labels of Whisper base (layers 4 and 6, 12 x 64 clusters, speechocean762) a linear CTC probe has
-    83 % PER, on whitened ones 60 %.
-
-    Attributes:
-        mean: `[dim]`, of the features it was fitted on.
-        matrix: `[dim, components]`.
+    Raises:
+        UsageError: neither `whiten` nor `discriminate` says, or both do.
     """
-
-    mean: np.ndarray
-    matrix: np.ndarray
-
-    @classmethod
-    def fit(cls, frames: np.ndarray, components: int, generator: np.random.Generator) -> Whitening:
-        """Fit to frames `[count, dim]`; every dimension is scaled to unit variance first."""
-        mean, scale = frames.mean(0), frames.std(0) + 1e-5
-        scaled = (frames - mean) / scale
-        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-        order = np.argsort(values)[::-1][:components]
-        kept = vectors[:, order] / np.sqrt(values[order].clip(min=1e-6))
-        turn = np.linalg.qr(generator.standard_normal((kept.shape[1], kept.shape[1])))[0]
-        return cls(mean, (kept @ turn / scale[:, None]).astype(np.float32))
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return (frames - self.mean) @ self.matrix
+    found = [codebook[key] for key in ("whiten", "discriminate") if codebook.get(key) is not None]
+    if len(found) != 1 or isinstance(found[0], bool) or not isinstance(found[0], int) or found[0] < 1:
+        raise UsageError(
+            f"a code book that regresses has whiten={codebook.get('whiten')!r}, "
+            f"discriminate={codebook.get('discriminate')!r}",
+            "say by one of them how many components to keep",
+        )
+    return found[0]
 
 
 def _nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:

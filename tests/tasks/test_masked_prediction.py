@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from lhotse import CutSet
 
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import Batch, read_cut
 from speechft.errors import UsageError
 from speechft.tasks.build import build_task
-from speechft.tasks.targets import Whitening, make_targets
+from speechft.tasks.targets import make_targets
 from speechft.upstreams.base import pad_waveforms
 from speechft.upstreams.load import load_upstream
 
@@ -141,18 +142,6 @@ def test_statistics_of_an_utterance_are_the_same_in_every_frame(cuts, tmp_path):
     assert torch.allclose(near[30], plain[20:41].mean(0), atol=1e-3)
 
 
-def test_whitened_parts_are_uncorrelated_and_keep_the_leading_components():
-    generator = np.random.default_rng(0)
-    frames = (generator.standard_normal((5000, 20)) @ generator.standard_normal((20, 20))).astype(np.float32)
-    frames[:, 0] *= 100
-    white = Whitening.fit(frames, 12, generator)(frames)
-    assert np.allclose(np.cov(white.T), np.eye(12), atol=0.02)
-    scaled = (frames - frames.mean(0)) / frames.std(0)
-    leading = scaled @ np.linalg.svd(scaled, full_matrices=False)[2][:12].T
-    fit = leading - white @ np.linalg.lstsq(white, leading, rcond=None)[0]
-    assert np.abs(fit).max() < 1e-2  # a linear map away from those components, so nothing of them is lost
-
-
 @pytest.mark.parametrize(("codebook", "said"), [
     ({"features": "mfc"}, "unknown code book features 'mfc'"),
     ({"features": "upstream", "upstream": "hubert_nano_random", "layers": [9]}, r"has no layers \[9\]"),
@@ -255,7 +244,11 @@ def test_other_audio_under_the_same_name_has_other_labels(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"clusters": 3, "wieght": 2}, {"cluster": 3}, {}, {"clusters": 0},
-                                   {"clusters": 3, "layers": [1]}])  # fmt: skip
+                                   {"clusters": 3, "layers": [1]}, {"clusters": 3, "discriminate": 2},
+                                   {"discriminate": 2, "regress": True},
+                                   {"whiten": 2, "regress": True, "context": None, "channels": 1.0},
+                                   {"discriminate": 2, "regress": True, "context": None, "channels": "strong"},
+                                   {"discriminate": 2, "whiten": 2, "regress": True, "context": None}])  # fmt: skip
 def test_mistyped_settings_of_a_code_book(cuts, tmp_path, wrong):
     with pytest.raises(UsageError, match=r"code book"):
         _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", **wrong}])
@@ -274,6 +267,18 @@ def test_regression_targets_are_whitened_components(cuts, tmp_path):
     assert all(frames[cut.id].dtype == np.float16 and whole[cut.id].shape == (1, 3) for cut in cuts)
     again = make_targets(cuts, books, 0, cache=tmp_path)
     assert all(np.array_equal(frames[cut.id], again[0][cut.id]) for cut in cuts)
+
+
+def test_discriminating_targets_tell_utterances_apart(cuts, tmp_path):
+    """One vector for an utterance; halves of one utterance lie nearer to each other in it than in the features."""
+    book = {"features": "logmel", "normalize": True, "context": None, "statistics": ["mean", "std"]}
+    book |= {"discriminate": 6, "regress": True}
+    targets = make_targets(cuts, [book], 0, cache=tmp_path)[0]
+    assert all(targets[cut.id].shape == (1, 6) for cut in cuts)
+    louder = [cut.perturb_volume(3.0) for cut in cuts]
+    same = make_targets(CutSet.from_cuts(louder), [book], 0, cache=tmp_path / "louder")[0]
+    first = cuts[0].id
+    assert np.allclose(same[f"{first}_vp3.0"], targets[first], atol=0.02)  # the level is taken out
 
 
 def test_regression_loss_is_the_mean_squared_error(cuts, tmp_path):

@@ -1,0 +1,82 @@
+"""Linear maps of features, fitted to a corpus: what targets of masked prediction are turned by first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Principal components of equal variance, turned by a random rotation.
+
+    Cutting principal components into parts would put all that varies into the first part; rotated, all parts share it.
+    And where one component is half of all variance, as in Whisper's layers, clusters of unscaled components tell little
+    but that one: on labels of Whisper base (layers 4 and 6, 12 x 64 clusters, speechocean762) a linear CTC probe has
+    83 % PER, on whitened ones 60 %.
+
+    Attributes:
+        mean: `[dim]`, of the features it was fitted on.
+        matrix: `[dim, components]`.
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, frames: np.ndarray, components: int, generator: np.random.Generator) -> Whitening:
+        """Fit to frames `[count, dim]`; every dimension is scaled to unit variance first."""
+        mean, scale = frames.mean(0), frames.std(0) + 1e-5
+        scaled = (frames - mean) / scale
+        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+        order = np.argsort(values)[::-1][:components]
+        kept = vectors[:, order] / np.sqrt(values[order].clip(min=1e-6))
+        turn = np.linalg.qr(generator.standard_normal((kept.shape[1], kept.shape[1])))[0]
+        return cls(mean, (kept @ turn / scale[:, None]).astype(np.float32))
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        return (frames - self.mean) @ self.matrix
+
+
+@dataclass(frozen=True)
+class Discriminant:
+    """Directions in which utterances differ, but the two halves of one utterance do not: what lasts, not what is said.
+
+    Linear discriminant analysis (Fisher 1936) with the utterance as class, so no label is needed. Scaled to one
+    variance within utterances (WCCN, Hatch et al., Interspeech 2006) the first components, in which corpora differ,
+    would be nearly all of a squared error; scaled to one variance over all, the last ones would count like the first.
+    Here the variance is the square root of the ratio between the two, half-way.
+
+    Attributes:
+        mean: `[dim]`.
+        matrix: `[dim, components]`; the mean variance of the components is 1.
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, halves: np.ndarray, components: int, ridge: float = 0.1) -> Discriminant:
+        """Fit to `[utterances, 2, dim]`, the features of both halves of each.
+
+        Args:
+            halves: features of halves.
+            components: how many directions to keep.
+            ridge: what is added to the covariance within utterances, as a share of its mean variance.
+        """
+        halves = halves.astype(np.float64)
+        whole, change = halves.mean(1), (halves[:, 0] - halves[:, 1]) / 2
+        mean = whole.mean(0)
+        within = change.T @ change / len(change)
+        within += (ridge * np.trace(within) / len(within) + 1e-8) * np.eye(len(within))
+        white = np.linalg.cholesky(np.linalg.inv(within))
+        centred = (whole - mean) @ white
+        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+        order = np.argsort(values)[::-1][:components]
+        kept = np.maximum(values[order], 1e-12)
+        scale = kept**0.25 * np.sqrt(np.sqrt(kept).mean())
+        return cls(mean.astype(np.float32), (white @ vectors[:, order] / scale).astype(np.float32))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) @ self.matrix
