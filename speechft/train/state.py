@@ -115,3 +115,15 @@ def _misfit(checkpoint: Path, error: Exception) -> SpeechFTError:
     return SpeechFTError(
         f"checkpoint {checkpoint} does not fit this run ({reason})", "remove it to go on from the one before"
     )
+
+
+def load_head(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The head's tensors, named as in the task, and what the task said about them (`Task.settings`).
+
+    Raises:
+        SpeechFTError: the checkpoint is damaged.
+    """
+    prefix = "task."
+    tensors = read_tensors(checkpoint / LEARNER)
+    head = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return head, dict(read_json(checkpoint / _STATE)["task"])
