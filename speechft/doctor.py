@@ -40,6 +40,7 @@ REQUIRED = {  # distribution -> what it is for
 OPTIONAL = {
     "espeakng-loader": ("demo", "the synthetic corpus and the demo"),
     "onnxruntime": ("onnx", "pre-training targets from an ONNX network"),
+    "datasets": ("datasets", "Hugging Face data sets"),
     "dtw-python": ("qbe", "SUPERB's QbE"),
     "lxml": ("qbe", "SUPERB's QbE"),
 }

@@ -28,8 +28,13 @@ def cache_dir() -> Path:
     return Path(root).expanduser().resolve() if root else Path.home() / ".cache" / "speechft"
 
 
+def partial_name(path: Path) -> str:
+    """A temporary's name for a path: what has it is unfinished, and nobody reads it."""
+    return f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+
+
 def _partial(path: Path) -> Path:
-    return path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
+    return path.with_name(partial_name(path))
 
 
 def is_partial(path: Path) -> bool:

@@ -78,7 +78,7 @@ def librispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines = []
             for number in range(8):
                 words = list(generator.choice(list(WORDS), size=int(generator.integers(1, 4))))
-                wave = np.concatenate([tone(0.35, pitches[word], seed=number) for word in words])
+                wave = np.concatenate([tone(0.35, pitches[word], seed=100 * int(speaker) + number) for word in words])
                 name = f"{speaker}-1-{number:04d}"
                 soundfile.write(folder / f"{name}.flac", wave, 16_000)
                 lines.append(f"{name} {' '.join(words)}\n")

@@ -32,6 +32,14 @@ of the full recipes on the official corpora are extrapolated from them. The last
 every figure."""
 
 
+_TRAIN = """examples:
+  scripts/bench train
+  scripts/bench train --device cuda --precision bf16 --seconds 10 --clips 512 --batch 16 --steps 50 --workers 4
+
+Random weights of the size of HuBERT base, CTC on the same clips, in a process for each side; rounds interleaved;
+medians. The last line on stdout is one JSON object with every figure."""
+
+
 def main(words: Sequence[str]) -> int:
     """Run a comparison; returns the exit code: 0 done, 1 failed, 2 wrong use."""
     return guarded(_command, words)
@@ -43,9 +51,9 @@ def _command(words: Sequence[str]) -> int:
         return 0 if words else 2
     if words[0] not in NAMES:
         raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
-    known = {"forward": _forward, "superb": _superb}
+    known = {"forward": _forward, "superb": _superb, "train": _train}
     if words[0] not in known:
-        raise UsageError(f"the comparison {words[0]!r} does not exist yet", f"scripts/bench {' and '.join(known)} do")
+        raise UsageError(f"the comparison {words[0]!r} does not exist yet", f"scripts/bench {', '.join(known)} do")
     lines, record = known[words[0]](words[1:])
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -94,6 +102,20 @@ def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         "--batch-seconds", type=float, default=60.0, metavar="S", help="of audio in a batch of encoding (default 60)"
     )
     return _run(parser, "superb", words)
+
+
+def _train(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    parser = Parser("bench train", "Steps a second: speechft's loop, s3prl's, Hugging Face's Trainer.", _TRAIN)
+    parser.prog = "scripts/bench train"
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    parser.add_argument("--precision", default="no", help="no, bf16, fp16 (default no); s3prl has fp16 alone")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="mean length of a clip (default 2)")
+    parser.add_argument("--clips", type=int, default=24, metavar="N", help="default 24")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="clips in a batch (default 4)")
+    parser.add_argument("--steps", type=int, default=6, metavar="N", help="timed in a round (default 6)")
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="rounds (default 3)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="reading processes (default 0)")
+    return _run(parser, "train", words)
 
 
 def _run(parser: Parser, name: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -71,10 +71,10 @@ def guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> in
     except SpeechFTError as error:
         if debug:
             traceback.print_exc()
-        print(f"speechft: error: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("speechft: error: interrupted; run the same command to go on", file=sys.stderr)
+        _complain("interrupted; run the same command to go on")
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,8 +83,18 @@ def guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> in
         if debug:
             traceback.print_exc()
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        print(f"speechft: error: {type(error).__name__}: {first}; run again with --debug to see where", file=sys.stderr)
+        _complain(f"{type(error).__name__}: {first}; run again with --debug to see where")
         return 1
+
+
+def _complain(line: str) -> None:
+    """The one line; of several processes of a run only the first to fail says it."""
+    if "WORLD_SIZE" in os.environ:
+        from speechft.train.devices import first_to_fail
+
+        if not first_to_fail():
+            return
+    print(f"speechft: error: {line}", file=sys.stderr, flush=True)
 
 
 def _calm_libraries() -> None:
@@ -92,6 +102,8 @@ def _calm_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads halve the speed of a busy machine
+    if "WORLD_SIZE" in os.environ:  # or DDP would say in every process that each parameter had a gradient this time
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not sys.warnoptions:
         import warnings
 

@@ -11,8 +11,10 @@ from speechft.config.locate import config_dir, group_names
 from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
+                 "trainer.trackers", "trainer.gradient_checkpointing",
                  "trainer.checkpoint_every", "allow_changed_config")  # fmt: skip
-"""Keys that do not change what a run computes, so a resumed run may differ in them."""
+"""Beginnings of keys that do not change what a run computes, so a resumed run may differ in them (`trainer.keep` is
+`keep_best`, `keep_cnn` and `keep_cnn_gb`, too)."""
 
 
 def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ def config_dir() -> Path:
 
 
 def group_names(group: str) -> list[str]:
-    """The choices of a Hydra group, sorted: `group_names("upstream")` -> `["fbank", "hubert_base", ...]`."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+    """The choices of a Hydra group, sorted: `group_names("upstream")` -> `["fbank", "hubert_base", ...]`; a file whose
+    name begins with `_` is what choices have in common."""
+    return sorted(path.stem for path in (config_dir() / group).glob("[!_]*.yaml"))
 
 
 def read_group(group: str, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,6 +101,17 @@ def load_audio(path: str | Path, start: float = 0.0, seconds: float | None = Non
     return wave
 
 
+@functools.cache
+def use_soundfile() -> None:
+    """Let lhotse decode by soundfile too, in this process. Its own choice would be to look for the program sph2pipe for
+    SPHERE files, and to try four other decoders on a broken file. `LHOTSE_AUDIO_BACKEND` still wins.
+    """
+    from lhotse.audio.backend import LibsndfileBackend, set_current_audio_backend
+
+    if "LHOTSE_AUDIO_BACKEND" not in os.environ:
+        set_current_audio_backend(LibsndfileBackend())
+
+
 @lru_cache(maxsize=16)
 def _resampler(rate: int):
     from torchaudio.transforms import Resample
@@ -107,8 +119,13 @@ def _resampler(rate: int):
     return Resample(rate, SAMPLE_RATE)
 
 
+def missing_audio(path: str | Path) -> SpeechFTError:
+    """The error of a file that is not there."""
+    return SpeechFTError(f"audio file {path} is missing", "check the corpus folder, or that the drive is mounted")
+
+
 def _unreadable(path: str | Path, error: Exception) -> SpeechFTError:
     if not Path(path).exists():
-        return SpeechFTError(f"audio file {path} is missing", "check the corpus folder, or that the drive is mounted")
+        return missing_audio(path)
     reason = str(error).rsplit(": ", 1)[-1]
     return SpeechFTError(f"audio file {path} cannot be read ({reason})", "replace it or remove it from the corpus")

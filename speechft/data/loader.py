@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from speechft.data.audio import use_soundfile
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +27,12 @@ class Batch:
     Attributes:
         waves: 1-D float32 waveforms at 16 kHz, one per cut.
         cuts: the lhotse cuts they came from, with their labels.
+        digests: a hash of each waveform's samples, where somebody asked for it.
     """
 
     waves: list[Tensor]
     cuts: list[Any]
+    digests: list[str] | None = None
 
     @property
     def seconds(self) -> float:
@@ -35,17 +40,30 @@ class Batch:
         return sum(wave.numel() for wave in self.waves) / 16_000
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch([wave.to(device, non_blocking=True) for wave in self.waves], self.cuts)
+        return Batch([wave.to(device, non_blocking=True) for wave in self.waves], self.cuts, self.digests)
+
+    def pin_memory(self) -> Batch:
+        """In page-locked memory, from which a GPU fetches while it computes."""
+        return Batch([wave.pin_memory() for wave in self.waves], self.cuts, self.digests)
 
 
 class _Reader(Dataset):
     """Indexed by a `CutSet`: what the sampler drew is what is read."""
 
+    def __init__(self, digests: bool = False) -> None:
+        self._digests = digests
+
     def __getitem__(self, cuts: CutSet) -> Batch | SpeechFTError:  # type: ignore[override]
         try:
-            return Batch([read_cut(cut) for cut in cuts], list(cuts))
+            waves = [read_cut(cut) for cut in cuts]
         except SpeechFTError as error:
             return error  # raised where it is read: a worker's exception would arrive as a page of traceback
+        return Batch(waves, list(cuts), [digest(wave) for wave in waves] if self._digests else None)
+
+
+def digest(wave: Tensor) -> str:
+    """A hash of a waveform's samples."""
+    return hashlib.blake2b(wave.contiguous().numpy().data, digest_size=16).hexdigest()
 
 
 def read_cut(cut: Any) -> Tensor:
@@ -54,6 +72,7 @@ def read_cut(cut: Any) -> Tensor:
     Raises:
         SpeechFTError: unreadable, or holding values that are not finite.
     """
+    use_soundfile()
     try:
         samples = torch.from_numpy(cut.load_audio()).float().mean(dim=0)
     except Exception as error:  # lhotse wraps every decoder's own exception
@@ -67,24 +86,36 @@ def read_cut(cut: Any) -> Tensor:
     return samples
 
 
+def _undisturbed(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes; the one that trains decides when it is over."""
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Batches:
     """An endless stream of training batches whose place can be written down and found again.
 
-    The batches of an epoch depend on (seed, epoch, rank) alone, so a place is two numbers: the epoch and how many
-    batches of it have been used. Workers that read ahead do not disturb it.
+    The batches of an epoch and their order depend on (seed, epoch) alone. Of `world` processes each takes every
+    `world`-th batch of that one stream, across the ends of epochs too: two processes read in a step what one process
+    reads in two. So a place is two numbers, the same for every process: the epoch, and how many batches of it all
+    processes together have used. Workers that read ahead do not disturb it.
 
     Args:
         cuts: the corpus.
-        seconds: batch by seconds of audio (None: by count).
+        seconds: batch by seconds of audio, padding counted (None: by count).
         size: utterances in a batch at most (None: by seconds alone).
         buckets: how many duration buckets utterances are drawn from.
         seed: fixes the order.
         rank, world: this process among all.
         workers: reading processes.
+        pin: give batches in page-locked memory, for a GPU.
+        digests: hash every waveform.
     """
 
     def __init__(self, cuts: CutSet, seconds: float | None, size: int | None, buckets: int, seed: int,
-                 rank: int = 0, world: int = 1, workers: int = 0) -> None:  # fmt: skip
+                 rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False,
+                 digests: bool = False) -> None:  # fmt: skip
         if not seconds and not size:
             raise UsageError("a batch has neither a number of seconds nor a size", "set data.batch_seconds")
         if (seconds or 1) <= 0 or (size or 1) <= 0 or buckets < 1 or workers < 0:
@@ -93,8 +124,10 @@ class Batches:
                 "give positive numbers",
             )
         self._cuts, self._seconds, self._size = cuts, seconds, size
-        self._buckets = max(1, min(buckets, len(cuts) // max(2, 2 * world)))
-        self._seed, self._rank, self._world, self._workers = seed, rank, world, workers
+        self._buckets = max(1, min(buckets, len(cuts) // 2))
+        self._seed, self._rank, self._world, self.workers = seed, rank, world, workers
+        self._pin, self._digests = pin, digests
+        self._lengths: dict[int, int] = {}
         self.epoch, self.used = 0, 0
 
     def state(self) -> dict[str, int]:
@@ -106,49 +139,97 @@ class Batches:
         self.epoch, self.used = int(state["epoch"]), int(state["used"])
 
     def plan(self, epoch: int) -> list[CutSet]:
-        """The batches of an epoch, in order."""
+        """The batches of an epoch, for all processes, in order."""
         from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 
         common: dict[str, Any] = {
             "max_duration": self._seconds, "max_cuts": self._size, "shuffle": True, "seed": self._seed,
-            "rank": self._rank, "world_size": self._world,
+            "rank": 0, "world_size": 1,
         }  # fmt: skip
         if self._buckets > 1:
             sampler: Any = DynamicBucketingSampler(self._cuts, num_buckets=self._buckets, **common)
         else:
             sampler = SimpleCutSampler(self._cuts, **common)
         sampler.set_epoch(epoch)
-        return list(sampler)
+        return [piece for batch in sampler for piece in _within(batch, self._seconds)]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def _planned(self, epoch: int) -> list[CutSet]:
+        plan = self.plan(epoch)
+        if not plan:
+            raise SpeechFTError("the corpus gives no batch", "it is smaller than one batch; lower data.batch_size")
+        self._lengths[epoch] = len(plan)
+        return plan
+
+    def _own(self) -> Iterator[CutSet]:
+        """This process's batches from the present place on, without end."""
+        epoch, place = self.epoch, self.used + self._rank
         while True:
-            plan = self.plan(self.epoch)
-            if not plan:
-                raise SpeechFTError("the corpus gives no batch", "it is smaller than one batch; lower data.batch_size")
-            remaining: Any = plan[self.used :]
-            loader = DataLoader(
-                _Reader(), sampler=remaining, batch_size=None, num_workers=self._workers,
-                prefetch_factor=4 if self._workers else None,
-            )  # fmt: skip
-            for batch in loader:
-                if isinstance(batch, SpeechFTError):
-                    raise batch
-                self.used += 1
-                yield batch
-            self.epoch, self.used = self.epoch + 1, 0
+            plan = self._planned(epoch)
+            yield from plan[place :: self._world]
+            while place < len(plan):
+                place += self._world
+            epoch, place = epoch + 1, place - len(plan)
+
+    def _advance(self) -> None:
+        self.used += self._world
+        while self.used >= (length := self._lengths.get(self.epoch) or len(self._planned(self.epoch))):
+            self.epoch, self.used = self.epoch + 1, self.used - length
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        # One loader for all epochs: its workers read on into the next one, so that no epoch begins with waiting.
+        loader = DataLoader(
+            _Reader(self._digests), sampler=self._own(), batch_size=None, num_workers=self.workers,  # type: ignore[arg-type]
+            prefetch_factor=4 if self.workers else None, pin_memory=self._pin, generator=torch.Generator(),
+            worker_init_fn=_undisturbed,
+        )  # fmt: skip
+        for batch in loader:
+            if isinstance(batch, SpeechFTError):
+                raise batch
+            self._advance()
+            yield batch
 
 
-def in_order(cuts: CutSet, seconds: float) -> Iterator[Batch]:
-    """Every cut once, longest first, in batches of at most so many seconds: for evaluation and extraction."""
+def _within(batch: CutSet, seconds: float | None) -> Iterator[CutSet]:
+    """A batch in pieces of at most so many seconds, padding counted.
+
+    lhotse stops where one more utterance like the longest so far would be too much, so a much longer one may still
+    come in. What is longer than a batch is a piece of its own.
+    """
+    from lhotse import CutSet
+
+    piece: list[Any] = []
+    for cut in batch:
+        if seconds and piece and (len(piece) + 1) * max(one.duration for one in (*piece, cut)) > seconds:
+            yield CutSet.from_cuts(piece)
+            piece = []
+        piece.append(cut)
+    if piece:
+        yield CutSet.from_cuts(piece)
+
+
+def in_order(cuts: CutSet, seconds: float, rank: int = 0, world: int = 1, workers: int = 0) -> Iterator[Batch]:
+    """Every cut once, longest first, in batches of at most so many seconds: for evaluation and extraction.
+
+    Args:
+        cuts: the corpus.
+        seconds: of audio in a batch, padding included.
+        rank, world: of the batches only every `world`-th, from the `rank`-th on.
+        workers: reading processes.
+    """
     longest_first = sorted(cuts, key=lambda cut: (-cut.duration, cut.id))
-    batch: list[Any] = []
+    plan: list[list[Any]] = []
     for cut in longest_first:
-        if batch and (len(batch) + 1) * batch[0].duration > seconds:
-            yield Batch([read_cut(item) for item in batch], batch)
-            batch = []
-        batch.append(cut)
-    if batch:
-        yield Batch([read_cut(item) for item in batch], batch)
+        if not plan or (len(plan[-1]) + 1) * plan[-1][0].duration > seconds:
+            plan.append([])
+        plan[-1].append(cut)
+    loader = DataLoader(
+        _Reader(), sampler=plan[rank::world], batch_size=None, num_workers=workers,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # or it would draw from everybody's
+    )  # fmt: skip
+    for batch in loader:
+        if isinstance(batch, SpeechFTError):
+            raise batch
+        yield batch
 
 
 def take(batches: Batches, count: int) -> list[Batch]:

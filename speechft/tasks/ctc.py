@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,28 @@ class CtcTask(Task):
         self.ctc = nn.CTCLoss(blank=BLANK, zero_infinity=True)
         write_json(folder / "units.json", self.settings())
 
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+        """Besides missing labels: words that the lexicon lacks, and more units than CTC can align with the frames."""
+        found = []
+        for cut in cuts:
+            try:
+                needed, frames = self._needed(upstream, cut)
+            except SpeechFTError as error:
+                found.append((cut.id, error.what))
+            except KeyError as error:
+                found.append((cut.id, f"utterance {cut.id} has the word {error}, which the lexicon lacks"))
+            else:
+                if frames < needed:
+                    reason = f"utterance {cut.id} needs {needed} frames for its {self.units} and has {frames}"
+                    found.append((cut.id, reason))
+        return found
+
+    def _needed(self, upstream: Upstream, cut: Any) -> tuple[int, int]:
+        """Frames that CTC needs at least, with a blank between equal neighbours, and frames that there are."""
+        label = self.label(cut)
+        repeats = sum(a == b for a, b in itertools.pairwise(label))
+        return len(label) + repeats, int(upstream.frame_counts(torch.tensor([cut.num_samples]))[0])
+
     def known_units(self) -> set[str]:
         """Units there are, whether the training set has them or not."""
         return {phone for phones in (self._lexicon or {}).values() for phone in phones}
@@ -81,10 +103,8 @@ class CtcTask(Task):
     def _check_lengths(self, upstream: Upstream, cuts: CutSet) -> None:
         impossible = []
         for cut in cuts:
-            label = self.label(cut)
-            repeats = sum(a == b for a, b in itertools.pairwise(label))
-            frames = int(upstream.frame_counts(torch.tensor([cut.num_samples]))[0])
-            if frames < len(label) + repeats:
+            needed, frames = self._needed(upstream, cut)
+            if frames < needed:
                 impossible.append(cut.id)
         if len(impossible) > 0.01 * len(cuts) + 1:
             raise SpeechFTError(

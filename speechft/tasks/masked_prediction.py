@@ -21,7 +21,7 @@ from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.base import Task
 from speechft.tasks.targets import make_targets
-from speechft.upstreams.base import Upstream, pad_waveforms
+from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -115,10 +115,9 @@ class MaskedPrediction(Task):
             waves = mixed(waves, self._mix_probability, self._mix_snr)
         if augment and self._channel_probability:
             waves = coloured(waves, self._channel_probability, self._channel_strength)
-        padded, lengths = pad_waveforms(waves, upstream._minimum, upstream.identity.normalize)
+        with torch.autocast(waves[0].device.type, enabled=False):  # a trainable CNN overflows in half precision
+            features, lengths = upstream.features(waves)
         frames = upstream.frame_counts(lengths)
-        with torch.autocast(padded.device.type, enabled=False):  # a trainable CNN overflows in half precision
-            features = upstream.cnn(padded, lengths)
         hidden = upstream.project(features)
         valid = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
         masked = self._spans(frames, hidden.shape[1]) & valid
@@ -128,20 +127,22 @@ class MaskedPrediction(Task):
         # Masked and plain frames go through a head together; each kind has a mean of its own.
         masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
         right = total = 0
-        covered = masked[valid][:, None]  # [frames of the batch, 1]
+        # Without a weight on the plain ones, the heads need not see them.
+        seen = valid if self._unmasked_weight else masked
+        covered = masked[seen][:, None]  # [frames of the batch, 1]
         same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
-        untouched = same[:, None].expand_as(valid)[valid][:, None]
+        untouched = same[:, None].expand_as(seen)[seen][:, None]
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
-                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid)
+                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid, seen)
                 if self._clean[book]:
                     counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
                 plain_loss = plain_loss + weight * _mean(errors, counted & ~covered[:, 0])
                 continue
             clusters = self._shapes[book][1]
-            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[valid]  # [frames, splits]
-            logits = head(states[layer][valid]).float().view(-1, clusters)
+            labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[seen]  # [frames, splits]
+            logits = head(states[layer][seen]).float().view(-1, clusters)
             flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
             losses, known = flat.view_as(labels), labels != _IGNORE
             if self._clean[book]:
@@ -155,22 +156,22 @@ class MaskedPrediction(Task):
         return masked_loss / scale, plain_loss / scale, (right, total)
 
     def _errors(
-        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor
+        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor, seen: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Squared errors of vectors, mean over components: `[frames of the batch]`, and which of them count."""
+        """Squared errors of vectors, mean over components: `[frames that are seen]`, and which of them count."""
         known = torch.zeros_like(valid)
         if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
             mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
             wanted = torch.stack([torch.from_numpy(self._targets[book][cut.id][0]) for cut in cuts])
             errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)
             # an utterance counts by its frames, masked or not
-            return errors[:, None].expand_as(valid)[valid], torch.ones_like(valid)[valid]
+            return errors[:, None].expand_as(valid)[seen], torch.ones_like(valid)[seen]
         wanted = state.new_zeros(*valid.shape, self._shapes[book][0], dtype=torch.float32)
         for row, cut in enumerate(cuts):
             own = torch.from_numpy(self._targets[book][cut.id][: valid.shape[1]])
             wanted[row, : len(own)], known[row, : len(own)] = own.to(wanted.device).float(), True
-        errors = (head(state[valid]).float() - wanted[valid]).square().mean(1)
-        return errors, known[valid]
+        errors = (head(state[seen]).float() - wanted[seen]).square().mean(1)
+        return errors, known[seen]
 
     def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
         """`[batch, frames, splits]` int64; where a cut has none, they are ignored."""

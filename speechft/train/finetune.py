@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, sha256_json, write_json, write_text
+from speechft.files import read_json, sha256_json, write_json
 from speechft.runs import Run, choose_folder, set_latest
+from speechft.train import devices
+from speechft.train.options import check_dev, read_trainer
 from speechft.train.sequence import going_on, origin, started_with, train_in_turn
+from speechft.train.trackers import build_trackers
 from speechft.versions import versions
 
 if TYPE_CHECKING:
-    from speechft.upstreams.base import Identity
+    from speechft.strategies.base import Strategy
+    from speechft.upstreams.base import Identity, Upstream
+    from speechft.upstreams.kept_cnn import KeptCnn
 
 
 def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None, latest: bool = True) -> Run:
@@ -34,78 +39,70 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         SpeechFTError: bad data, an interruption, a loss that stays non-finite.
     """
     settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
-    name = str(settings["name"])
-    run = Run(choose_folder(str(out) if out else None, name))
-    if run.finished:
-        _check_unchanged(run, settings)
-        say(f"{run.folder} is finished; nothing to do")
-        if latest:
-            set_latest(run.folder)
-        return run
+    trainer, first = read_trainer(settings["trainer"]), devices.is_first()
+    accelerator = devices.start(trainer) if devices.count() > 1 else None
+    # One process chooses: each would take a dated folder of its own.
+    run = Run(Path(devices.agree(str(choose_folder(str(out) if out else None, str(settings["name"]))))))
     if run.config.is_file():
         _check_unchanged(run, settings)
+    if run.finished:
+        if first:
+            say(f"{run.folder} is finished; nothing to do")
+            if latest:
+                set_latest(run.folder)
+        return run
     if settings["task"].get("kind") == "sequential":
         return train_in_turn(settings, run, latest)
 
-    _check_trainer(settings["trainer"])
-
     # Heavy imports only now: the configuration is sound.
     import torch
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
 
     from speechft.checkpoints.folder import write_folder
-    from speechft.data.corpora import load_cuts
     from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
+    from speechft.train.check import read_corpus
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
     from speechft.upstreams.load import load_upstream
 
-    trainer, data = settings["trainer"], data_section(settings)
+    data, accelerator = data_section(settings), accelerator or devices.start(trainer)
     seed = int(settings["seed"])
-    if trainer.get("threads"):
+    if trainer["threads"]:
         torch.set_num_threads(int(trainer["threads"]))
-    accelerator = Accelerator(
-        mixed_precision=_precision(trainer["precision"]),
-        cpu=trainer["device"] == "cpu",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
     strategy = build_strategy(settings["strategy"])
     upstream = load_upstream(settings["upstream"]).to(accelerator.device)  # a task may let it compute its targets
     if not upstream.trainable:
         raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
-    strategy.trainable_parts(upstream.parts(), 0, 1)  # an impossible choice shows before the data is read
+    strategy.check(upstream, int(trainer["steps"]))  # an impossible choice shows before the data is read
 
-    train, bad = load_cuts(data["train"], bool(data["skip_bad"]))
-    dev, bad_dev = load_cuts(data["dev"], bool(data["skip_bad"])) if data.get("dev") else (None, [])
-    torch.manual_seed(seed)  # the head's first weights
-    task = build_task(settings["task"])
-    task.prepare(upstream, train, dev, run.folder)
+    with accelerator.main_process_first():  # what it makes and keeps in the cache, the others find there
+        torch.manual_seed(seed)  # the head's first weights
+        task = build_task(settings["task"])
+        corpus = read_corpus(settings, task, upstream, loud=first)
+        train, dev = corpus.train, corpus.dev
+        check_dev(trainer, dev)
+        task.prepare(upstream, train, dev, run.folder)
 
     head_lr = settings["task"].get("head_lr")
     head_lr = None if head_lr is None else float(head_lr)
     batches = stream(settings["task"])(
         train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
         accelerator.process_index, accelerator.num_processes, int(data["workers"]),
+        pin=accelerator.device.type == "cuda", digests=bool(trainer["keep_cnn"]),
     )  # fmt: skip
     Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
     build_optimizer(upstream, task, trainer, head_lr)  # the loop makes its own; here only mistakes show
+    kept = _keep_cnn(upstream, strategy, trainer) if trainer["keep_cnn"] else None
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
-    main = accelerator.is_main_process
-    if main:
+    if first:
         _open(run, settings, upstream.identity)
         if latest:
             set_latest(run.folder)
-        if bad or bad_dev:
-            listed = "".join(f"{identifier}\t{reason}\n" for identifier, reason in [*bad, *bad_dev])
-            write_text(run.folder / "skipped.tsv", listed)
-            say(f"{len(bad) + len(bad_dev)} utterances skipped; they are listed in {run.folder / 'skipped.tsv'}")
-        hours = sum(cut.duration for cut in train) / 3600
-        say(f"{run.folder}: {len(train)} utterances, {hours:.2f} h; {upstream.identity.name}; {strategy.name}")
+        corpus.tell(run.folder)
+        say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
     accelerator.wait_for_everyone()
 
     training = Training(
@@ -120,10 +117,14 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         head_lr=head_lr,
         seed=seed,
         config_hash=sha256_json(settings),
+        trackers=build_trackers(trainer["trackers"], run, settings) if first else (),
+        other_processes=bool(settings.get("allow_changed_config")),
+        kept=kept,
     )  # fmt: skip
-    training.go()
-    if main:
-        card = _card(run, settings, upstream.identity.as_dict())
+    outcome = training.go()
+    strategy.end(upstream)
+    if first:
+        card = _card(run, settings, upstream.identity.as_dict(), outcome.chosen)
         write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
         say(f"fine-tuned upstream: {run.finetuned}")
     accelerator.wait_for_everyone()
@@ -150,42 +151,6 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
     write_config(run.config, settings)
 
 
-_TRAINER = {
-    "steps", "lr", "warmup", "hold", "optimizer", "betas", "eps", "weight_decay", "clip", "accumulate", "precision",
-    "device", "threads", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan",
-}  # fmt: skip
-
-
-def _check_trainer(trainer: Mapping[str, Any]) -> None:
-    for key in ("steps", "accumulate", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan"):
-        if isinstance(trainer[key], bool) or not isinstance(trainer[key], int) or trainer[key] < 1:
-            raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a whole number of at least 1")
-    for key in ("lr", "warmup", "hold", "eps", "weight_decay", "clip"):
-        if isinstance(trainer[key], bool) or not isinstance(trainer[key], (int, float)):
-            raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a number, such as 1.0e-4")
-        if trainer[key] < 0 or (key in ("lr", "clip") and trainer[key] == 0):
-            raise UsageError(f"trainer.{key} is {trainer[key]}", "give a positive number")
-    betas = trainer["betas"]
-    if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
-        raise UsageError(f"trainer.betas is {list(betas)}", "give two numbers from 0 to below 1")
-    if _precision(trainer["precision"]) not in ("no", "bf16", "fp16"):
-        raise UsageError(f"trainer.precision is {trainer['precision']!r}", "known: no, bf16, fp16")
-    unknown = sorted(trainer.keys() - _TRAINER)
-    if unknown:
-        raise UsageError(
-            f"unknown setting of the trainer: {', '.join(unknown)}", f"known: {', '.join(sorted(_TRAINER))}"
-        )
-    if trainer["device"] not in ("auto", "cpu"):
-        raise UsageError(
-            f"trainer.device is {trainer['device']!r}", "known: auto, cpu; choose a GPU by CUDA_VISIBLE_DEVICES"
-        )
-
-
-def _precision(value: Any) -> str:
-    """`no`, `bf16` or `fp16`; YAML reads a bare `no` as false."""
-    return "no" if value in (False, None, "no", "fp32") else str(value)
-
-
 def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
     changed = differences(read_config(run.config), settings)
     if changed and not settings.get("allow_changed_config"):
@@ -195,7 +160,24 @@ def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]) -> KeptCnn:
+    from speechft.upstreams.speech_encoder import SpeechEncoder
+
+    total = int(trainer["steps"])
+    if not isinstance(upstream, SpeechEncoder):
+        raise UsageError(f"{upstream.identity.name} has no CNN to keep the output of", "leave trainer.keep_cnn out")
+    frozen = {id(parameter) for parameter in strategy.frozen(upstream, total).values()}
+    trains = any(id(parameter) not in frozen for parameter in upstream.parts()["cnn"])
+    if trains and not strategy.adapter.kind:  # beside adapters nothing trains
+        raise UsageError(
+            f"strategy {strategy.name} trains the CNN, so its output cannot be kept", "leave trainer.keep_cnn out"
+        )
+    return upstream.keep_cnn(trainer["keep_cnn"], float(trainer["keep_cnn_gb"]))
+
+
+def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any], last: int) -> str:
+    total = int(settings["trainer"]["steps"])
+    steps = f"{total}" if last == total else f"the first {last} of {total}"
     return f"""---
 library_name: transformers
 tags: [speech, speechft]
@@ -203,7 +185,7 @@ tags: [speech, speechft]
 # {run.folder.name}
 
 Fine-tuned from `{identity["source"]}` (weights sha256 `{identity["sha256"]}`) with the strategy
-`{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {settings["trainer"]["steps"]} steps, peak
+`{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {steps} steps, peak
 learning rate {settings["trainer"]["lr"]}, seed {settings["seed"]}. The task's head is not part of it.
 
 This is θ' of Speech-FT (arXiv 2502.12672); stage 2 (`speechft merge`) interpolates it with its parent.

@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import random
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress, say
-from speechft.data.loader import Batch, Batches, in_order
+from speechft.data.loader import Batch, Batches
 from speechft.errors import SpeechFTError
 from speechft.runs import Run
 from speechft.strategies.base import Strategy
 from speechft.tasks.base import Task
+from speechft.train import devices, memory
 from speechft.train import state as checkpoint_files
-from speechft.train.metrics import MetricsFile
+from speechft.train.average import Average
+from speechft.train.evaluation import evaluate
+from speechft.train.interrupt import StopSignal
+from speechft.train.learner import Learner
+from speechft.train.metrics import MetricsFile, means
 from speechft.train.optimizers import build_optimizer
+from speechft.train.randomness import seed_all
 from speechft.train.schedule import Schedule
+from speechft.train.selection import Selection
+from speechft.train.trackers import Tracker
 from speechft.upstreams.base import Upstream
+from speechft.upstreams.kept_cnn import KeptCnn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from lhotse import CutSet
-
-
-class Learner(nn.Module):
-    """Upstream and head as one module, so that data-parallel wrapping sees both."""
-
-    def __init__(self, upstream: Upstream, task: Task) -> None:
-        super().__init__()
-        self.upstream, self.task = upstream, task
-
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        return self.task.step(self.upstream, batch)
 
 
 @dataclass
@@ -47,9 +43,12 @@ class Training:
     """One run of stage 1, ready to go.
 
     Attributes:
-        options: the `trainer` group.
+        options: the `trainer` group, as `read_trainer` gives it.
         head_lr: peak rate of the head; None is the upstream's.
         config_hash: hash of the resolved configuration, kept in every checkpoint.
+        trackers: besides `metrics.jsonl`.
+        other_processes: go on although the run was trained by another number of processes.
+        kept: see `Learner`.
     """
 
     run: Run
@@ -63,39 +62,58 @@ class Training:
     head_lr: float | None
     seed: int
     config_hash: str
+    trackers: Sequence[Tracker] = ()
+    other_processes: bool = False
+    kept: KeptCnn | None = None
 
-    def go(self) -> dict[str, float]:
-        """Train from wherever the run stands to the end; returns the last dev metrics.
+    def go(self) -> Outcome:
+        """Train from wherever the run stands to the end; the upstream is then what becomes `finetuned/`.
 
         Raises:
-            SpeechFTError: interrupted; or the loss stayed non-finite; or a frozen part changed.
+            SpeechFTError: interrupted; or the loss stayed non-finite; or a frozen part changed; or out of memory.
+            UsageError: the checkpoint is of another number of processes.
         """
-        options, accelerator = self.options, self.accelerator
+        options, accelerator, first = self.options, self.accelerator, self.accelerator.is_main_process
         total = int(options["steps"])
+        last = self.strategy.last_step(total)
         schedule = Schedule(total, float(options["warmup"]), float(options["hold"]))
-        learner = Learner(self.upstream, self.task).to(accelerator.device)
+        learner = Learner(self.upstream, self.task, self.kept).to(accelerator.device)
         learner.train()
-        optimizer = build_optimizer(self.upstream, self.task, options, self.head_lr)
+        learner.penalties = self.strategy.begin(self.upstream, total, self.seed)
+        if options["gradient_checkpointing"]:
+            memory.recompute_layers(self.upstream)
+        optimizer = build_optimizer(
+            self.upstream, self.task, options, self.head_lr, self.strategy.rate_factors(self.upstream)
+        )
         peaks = [group["lr"] for group in optimizer.param_groups]
         optimizer_handle = accelerator.prepare_optimizer(optimizer)
+        average = Average(learner, float(options["ema"])) if options["ema"] else None
+        selection = Selection(self.task.metric, self.task.higher_is_better, options["patience"])
 
-        start, seconds = 0, 0.0
-        frozen_hashes = self._frozen_hashes()  # before a checkpoint is loaded: what the pre-trained model came with
-        checkpoint = checkpoint_files.newest(self.run.checkpoints)
+        start, seconds, skipped = 0, 0.0, 0
+        frozen_hash = self._frozen_hash()  # before a checkpoint is loaded: what the pre-trained model came with
+        checkpoint = checkpoint_files.newest(self.run.checkpoints, clear=first)
         if checkpoint is not None:
-            saved = checkpoint_files.load(checkpoint, learner, optimizer)
-            start, seconds = int(saved["step"]), float(saved["seconds"])
+            saved = checkpoint_files.load(checkpoint, learner, average, optimizer)
+            if not self.other_processes:
+                devices.check_count(int(saved["processes"]), int(options["accumulate"]), self.run.folder)
+            start, seconds, skipped = int(saved["step"]), float(saved["seconds"]), int(saved["skipped"])
             self.batches.restore(saved["data"])
+            selection.restore(saved["best"])
             if saved["scaler"] and accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(saved["scaler"])
-            say(f"resuming {self.run.folder} at step {start} of {total}")
-        log = MetricsFile(self.run.metrics, start) if accelerator.is_main_process else None
-        stream, stop = iter(self.batches), _StopSignal()
+            if first:
+                say(f"resuming {self.run.folder} at step {start} of {last}")
+        log = MetricsFile(self.run.metrics, start, self.trackers) if first else None
+        stream = iter(self.batches)
         model: nn.Module = learner
-        phase, skipped, metrics = "", 0, {}
+        phase, done, metrics = "", start, dict[str, float]()
 
-        with progress("training", total, start) as advance, stop:
-            for step in range(start, total):
+        shown = progress("training", last, start) if first else nullcontext(_quietly)
+        with shown as advance, StopSignal() as stop, closing(stream):
+            for step in range(start, last):
+                if selection.exhausted:
+                    break
                 # Phase and rate follow from the step alone, so a resumed run is where it was.
                 if self.strategy.phase(step, total) != phase:
                     phase = self.strategy.phase(step, total)
@@ -106,101 +124,111 @@ class Training:
                     group["lr"] = peak * schedule.factor(step)
 
                 loss, figures, heard = self._accumulate(model, stream, step)
-                seconds += heard
+                # What all processes must take the same way: the loss, and whether one of them was asked to stop.
+                loss, heard, asked = devices.summed(accelerator, loss, heard, float(stop.asked))
+                loss, seconds, done = loss / accelerator.num_processes, seconds + heard, step + 1
                 norm = accelerator.clip_grad_norm_(learner.parameters(), float(options["clip"]))
                 # Under float16 the scaler itself skips a step whose gradients overflow, and lowers its scale.
                 overflow = accelerator.scaler is None and not bool(torch.isfinite(torch.as_tensor(norm)))
                 if np.isfinite(loss) and not overflow:
                     optimizer_handle.step()
                     skipped = 0
+                    if average is not None:
+                        average.update()
                 else:
                     skipped = self._skip(step, loss, skipped)
                     if accelerator.scaler is not None:  # it was told to unscale, and expects to be told of the outcome
                         accelerator.scaler.update()
                 optimizer_handle.zero_grad(set_to_none=True)
-                done = step + 1
 
-                if log and (done % int(options["log_every"]) == 0 or done == total):
-                    rate = optimizer.param_groups[-1]["lr"]
-                    log.write(
-                        step=done,
-                        phase=phase,
-                        lr=rate,
-                        loss=loss,
-                        **figures,
-                        grad_norm=float(norm),
-                        seconds_of_audio=round(seconds, 2),
-                    )
+                if done % int(options["log_every"]) == 0 or done == last:
+                    figures = means(devices.gathered([figures]))
+                    if log:
+                        log.write(
+                            step=done,
+                            phase=phase,
+                            lr=optimizer.param_groups[-1]["lr"],
+                            loss=loss,
+                            **figures,
+                            grad_norm=float(norm),
+                            seconds_of_audio=round(seconds, 2),
+                        )
                 advance(done, f"{phase} loss {loss:.3f}")
-                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == total):
-                    metrics = self._evaluate(learner)
+                better = False
+                if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == last):
+                    with average.applied() if average is not None else nullcontext():
+                        metrics = evaluate(accelerator, learner, self.dev, self.batches.workers, self.seed)
+                    better = selection.consider(done, phase, metrics) and bool(options["keep_best"])
                     if log:
                         log.write(step=done, phase=phase, **{f"dev_{key}": value for key, value in metrics.items()})
                         say(f"step {done}: " + ", ".join(f"dev {key} {value:.2f}" for key, value in metrics.items()))
-                if done % int(options["checkpoint_every"]) == 0 or done == total or stop.asked:
-                    self._save(done, learner, optimizer, seconds)
-                if stop.asked and done < total:
+                ends = done == last or selection.exhausted
+                if first and (done % int(options["checkpoint_every"]) == 0 or better or ends or asked):
+                    self._save(done, learner, average, optimizer, selection, seconds, skipped)
+                if asked and not ends:
                     raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
 
-        if self._frozen_hashes() != frozen_hashes:
+        if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(
                 "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
             )
+        chosen = self._choose(done, learner, average, selection)
         if log:
-            log.write(step=total, phase=self.strategy.phase(total - 1, total), event="end", **self._hashes())
-        return metrics
+            ended = {"finetuned_step": chosen, "best_step": selection.step, "early": done < last}
+            log.write(step=done, phase=self.strategy.phase(done - 1, total), event="end", **ended, **self._hashes())
+            log.close()
+        return Outcome(done, chosen, metrics)
 
     def _enter_phase(self, learner: Learner, step: int, total: int) -> nn.Module:
-        parts = learner.upstream.parts()
-        trainable = self.strategy.trainable_parts(parts, step, total)
-        for part, parameters in parts.items():
-            for parameter in parameters:
-                parameter.requires_grad_(part in trainable)
-        # Wrapped anew, because data-parallel training decides at wrapping which parameters have gradients.
-        return self.accelerator.prepare_model(learner)
+        self.strategy.enter(learner.upstream, learner.task, step, total)
+        return devices.sharing(self.accelerator, learner)
 
     def _accumulate(
         self, model: nn.Module, stream: Iterator[Batch], step: int
     ) -> tuple[float, dict[str, float], float]:
         """Gradients of one optimiser step; returns the mean loss, figures to log, and the seconds of audio heard."""
-        count, losses, seconds, figures = int(self.options["accumulate"]), [], 0.0, {}
+        count, losses, seconds, figures = int(self.options["accumulate"]), [], 0.0, []
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
         for part in range(count):
             batch = next(stream).to(self.accelerator.device)
-            # The random state follows from the step too (dropout, masks), so no generator state needs saving. It is set
-            # after reading, because a loader that starts, at a resume or a new epoch, draws from it.
-            _seed(self.seed, step, part, self.accelerator.process_index)
-            with self.accelerator.autocast():
-                loss, figures = model(batch)
-            self.accelerator.backward(loss / count)
-            losses.append(float(loss.detach()))
+            # The random state follows from the step too (dropout, masks), so no generator state needs saving; and from
+            # the batch's place in the step, so that two processes draw for two batches what one would.
+            seed_all(self.seed, step, part * world + rank)
+            # Gradients travel once a step, with the last batch.
+            with nullcontext() if part == count - 1 else self.accelerator.no_sync(model):
+                try:
+                    with self.accelerator.autocast():
+                        loss, own = model(batch)
+                    self.accelerator.backward(loss / count)
+                except RuntimeError as error:
+                    raise memory.explained(error, step + 1, batch, self.options) from error
+            losses.append(loss.detach())
+            figures.append(own)
             seconds += batch.seconds
-        return sum(losses) / count, figures, seconds
+        return float(torch.stack(losses).double().mean()), means(figures), seconds
 
     def _skip(self, step: int, loss: float, skipped: int) -> int:
         skipped += 1
-        say(f"step {step}: the loss or its gradient is not finite ({loss}); step skipped ({skipped} in a row)")
+        if self.accelerator.is_main_process:
+            say(f"step {step}: the loss or its gradient is not finite ({loss}); step skipped ({skipped} in a row)")
         if skipped >= int(self.options["patience_nan"]):
             raise SpeechFTError(
                 f"{skipped} steps in a row gave a non-finite loss", "lower trainer.lr, or use trainer.precision=no"
             )
         return skipped
 
-    def _evaluate(self, learner: Learner) -> dict[str, float]:
-        learner.eval()
-        assert self.dev is not None
-        with torch.no_grad():
-            batches = (batch.to(self.accelerator.device) for batch in in_order(self.dev, 120.0))
-            metrics = self.task.evaluate(self.upstream, batches)
-        learner.train()
-        return metrics
-
-    def _save(self, step: int, learner: Learner, optimizer: torch.optim.Optimizer, seconds: float) -> None:
-        if not self.accelerator.is_main_process:
-            return
+    def _save(
+        self, step: int, learner: Learner, average: Average | None, optimizer: torch.optim.Optimizer,
+        selection: Selection, seconds: float, skipped: int,
+    ) -> None:  # fmt: skip
+        """Everything a resume needs. It is the same for every process, so the first alone writes."""
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
         readable = {
             "seconds": seconds,
+            "skipped": skipped,
             "data": self.batches.state(),
+            "processes": self.accelerator.num_processes,
+            "best": selection.state(),
             "seed": self.seed,
             "config_sha256": self.config_hash,
             "task": self.task.settings(),
@@ -209,58 +237,59 @@ class Training:
             self.run.checkpoints,
             step,
             learner,
+            average,
             {"optimizer": optimizer.state_dict(), "scaler": scaler},
             readable,
-            max(1, int(self.options["keep"])),
+            int(self.options["keep"]),
+            selection.step if self.options["keep_best"] else None,
         )
+
+    def _choose(self, done: int, learner: Learner, average: Average | None, selection: Selection) -> int:
+        """Give the learner the weights that become `finetuned/`; returns the step they are of."""
+        if self.options["finetuned"] == "best" and selection.step != done:
+            if selection.step is None:
+                raise SpeechFTError(
+                    f"no evaluation after the unfreeze gave a finite {self.task.metric}, so none is the best",
+                    "train longer, lower trainer.eval_every, or take the last: trainer.finetuned=last",
+                )
+            done = selection.step
+            checkpoint_files.load_weights(checkpoint_files.of_step(self.run.checkpoints, done), learner, average)
+        if average is not None:
+            average.exchange()
+        return done
 
     def _hashes(self) -> dict[str, str]:
         parts = self.upstream.parts()
-        hashes = {"upstream_sha256": weights_sha256(dict(self.upstream.named_parameters()))}
+        hashes = {
+            "upstream_sha256": weights_sha256(dict(self.upstream.named_parameters())),
+            "head_sha256": weights_sha256(dict(self.task.named_parameters())),
+        }
         if "cnn" in parts:
             hashes["cnn_sha256"] = _hash(parts["cnn"])
         return hashes
 
-    def _frozen_hashes(self) -> dict[str, str]:
-        total = int(self.options["steps"])
-        parts = self.upstream.parts()
-        trained = self.strategy.trainable_parts(parts, total - 1, total)
-        return {part: _hash(parameters) for part, parameters in parts.items() if part not in trained}
+    def _frozen_hash(self) -> str:
+        return weights_sha256(self.strategy.frozen(self.upstream, int(self.options["steps"])))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        steps: done in all.
+        chosen: the step whose weights the upstream has.
+        metrics: of the last evaluation.
+    """
+
+    steps: int
+    chosen: int
+    metrics: dict[str, float]
 
 
 def _hash(parameters: list[nn.Parameter]) -> str:
     return weights_sha256({str(index): parameter for index, parameter in enumerate(parameters)})
 
 
-def _seed(*numbers: int) -> None:
-    """Set every generator from (seed, step, part, rank)."""
-    words = np.random.SeedSequence([number & 0xFFFFFFFF for number in numbers]).generate_state(2)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-
-
-class _StopSignal:
-    """Ctrl-C or a scheduler's SIGTERM finishes the step, writes a checkpoint, and stops."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __enter__(self) -> _StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._ask)
-            except ValueError:  # not in the main thread: a notebook's or a test's business
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _quietly(done: int, note: str) -> None:
+    del done, note

@@ -13,12 +13,19 @@ from speechft.tasks.base import Task
 from speechft.upstreams.base import Upstream
 
 
-def build_optimizer(upstream: Upstream, task: Task, options: Mapping[str, Any], head_lr: float | None) -> Any:
-    """One optimizer for head and upstream. The last group of parameters is always the upstream's.
+def build_optimizer(
+    upstream: Upstream,
+    task: Task,
+    options: Mapping[str, Any],
+    head_lr: float | None,
+    factors: Mapping[int, float] | None = None,
+) -> Any:
+    """One optimizer for head and upstream. The last group of parameters is always the upstream's, at the peak rate.
 
     Args:
         options: the `trainer` group: `optimizer`, `lr`, `betas`, `eps`, `weight_decay`.
         head_lr: peak rate of the head; None is the upstream's.
+        factors: `id` of a parameter of the upstream -> its share of the rate (`strategies/layer_decay.py`).
 
     Raises:
         UsageError: unknown optimizer.
@@ -38,13 +45,27 @@ def build_optimizer(upstream: Upstream, task: Task, options: Mapping[str, Any], 
         chosen = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in whole["params"] if id(parameter) not in chosen]
         groups = [head, {**whole, "params": rest}, {**whole, "params": matrices, "orthogonal": True}]
+    if factors:
+        groups = [head, *(part for group in groups[1:] for part in _by_rate(group, factors))]
+    # One kernel for an update: a base model on a CPU takes 0.06 s instead of 0.22. Muon changes its groups as it goes.
+    fused = {"fused": True} if name != "muon" else {}
     # Adam makes a parameter's state at its first gradient, so the upstream's starts at the unfreeze.
     return classes[name](
         groups,
         betas=tuple(options["betas"]),
         eps=float(options["eps"]),
         weight_decay=float(options["weight_decay"]),
+        **fused,
     )
+
+
+def _by_rate(group: dict[str, Any], factors: Mapping[int, float]) -> list[dict[str, Any]]:
+    """A group as one for each rate, the slowest first."""
+    rates = sorted({factors[id(parameter)] for parameter in group["params"]})
+    return [
+        {**group, "lr": group["lr"] * rate, "params": [p for p in group["params"] if factors[id(p)] == rate]}
+        for rate in rates
+    ]
 
 
 class Muon(torch.optim.AdamW):

@@ -12,23 +12,27 @@ from torch import nn
 
 from speechft.checkpoints.folder import read_tensors
 from speechft.errors import SpeechFTError
-from speechft.files import is_partial, read_json, remove_partials, whole_folder
+from speechft.files import is_partial, partial_name, read_json, remove_partials, whole_folder
+from speechft.train.average import Average
 
-_LEARNER, _OPTIMIZER, _STATE = "learner.safetensors", "optimizer.pt", "state.json"
+_LEARNER, _AVERAGE, _OPTIMIZER, _STATE = "learner.safetensors", "average.safetensors", "optimizer.pt", "state.json"
 
 
 def save(
-    folder: Path, step: int, learner: nn.Module, optimizer: dict[str, Any], state: dict[str, Any], keep: int
-) -> Path:
-    """Write `step-N/` whole and remove all but the newest `keep`.
+    folder: Path, step: int, learner: nn.Module, average: Average | None, optimizer: dict[str, Any],
+    state: dict[str, Any], keep: int, best: int | None = None,
+) -> Path:  # fmt: skip
+    """Write `step-N/` whole and remove all but the newest `keep` and the best.
 
     Args:
         folder: the run's `checkpoints/`.
         step: how many optimiser steps are done.
         learner: upstream and head.
+        average: of their weights, where there is one.
         optimizer: state dictionaries of the optimiser (and the gradient scaler, under float16).
         state: readable: step, place in the data, configuration hash, vocabularies.
         keep: at least 1.
+        best: the step whose checkpoint stays, however old.
     """
     from safetensors.torch import save_file
 
@@ -36,11 +40,23 @@ def save(
     with whole_folder(target) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.state_dict().items()}
         save_file(tensors, temporary / _LEARNER)
+        if average is not None:
+            save_file({name: tensor.cpu() for name, tensor in average.tensors().items()}, temporary / _AVERAGE)
+            state = {**state, "averaged": average.updates}
         torch.save(optimizer, temporary / _OPTIMIZER)
         (temporary / _STATE).write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != of_step(folder, best):
+            # Renamed first: a kill in the middle of removing must not leave half a checkpoint under a whole one's name.
+            going = old.with_name(partial_name(old))
+            old.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
     return target
+
+
+def of_step(folder: Path, step: int | None) -> Path:
+    """Where the checkpoint of a step is, if it is."""
+    return folder / f"step-{step}"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -49,30 +65,53 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint; leftovers of interrupted writes are cleared."""
+def newest(folder: Path, clear: bool = True) -> Path | None:
+    """The newest complete checkpoint; leftovers of interrupted writes are cleared, unless `clear` is false."""
     if not folder.is_dir():
         return None
-    remove_partials(folder)
+    if clear:
+        remove_partials(folder)
     found = checkpoints(folder)
     return found[-1] if found else None
 
 
-def load(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fill learner and optimiser; returns the readable state.
+def load(
+    checkpoint: Path, learner: nn.Module, average: Average | None, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Fill learner, average and optimiser; returns the readable state.
 
     Raises:
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
     state = read_json(checkpoint / _STATE)
-    tensors = read_tensors(checkpoint / _LEARNER)
+    load_weights(checkpoint, learner, average)
     try:
-        learner.load_state_dict(tensors, strict=True)
         saved = torch.load(checkpoint / _OPTIMIZER, map_location="cpu", weights_only=True)
         optimizer.load_state_dict(saved["optimizer"])
     except Exception as error:  # damaged archives raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpeechFTError(
-            f"checkpoint {checkpoint} does not fit this run ({reason})", "remove it to go on from the one before"
-        ) from error
+        raise _misfit(checkpoint, error) from error
     return {**state, "scaler": saved.get("scaler")}
+
+
+def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) -> None:
+    """Fill learner and average alone.
+
+    Raises:
+        SpeechFTError: the checkpoint is damaged, or of another model.
+    """
+    tensors = read_tensors(checkpoint / _LEARNER)
+    state = read_json(checkpoint / _STATE)
+    averaged = read_tensors(checkpoint / _AVERAGE) if average is not None and "averaged" in state else None
+    try:
+        learner.load_state_dict(tensors, strict=True)
+        if average is not None:  # where the run had none so far (a configuration changed on purpose), it begins here
+            average.restore(averaged or dict(learner.named_parameters()), int(state.get("averaged", 0)))
+    except Exception as error:
+        raise _misfit(checkpoint, error) from error
+
+
+def _misfit(checkpoint: Path, error: Exception) -> SpeechFTError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return SpeechFTError(
+        f"checkpoint {checkpoint} does not fit this run ({reason})", "remove it to go on from the one before"
+    )

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from speechft.checkpoints.folder import Checkpoint, misfit
 from speechft.checkpoints.hashing import weights_sha256
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+from speechft.upstreams.kept_cnn import KeptCnn
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
 
@@ -48,6 +49,7 @@ class SpeechEncoder(Upstream):
         self.first_centre = self._minimum / 32_000
         self._leaky = identity.padding == "s3prl"
         self._group_norm = getattr(model.config, "feat_extract_norm", "layer") == "group" and not self._leaky
+        self._kept: KeptCnn | None = None
 
     @property
     def layers(self) -> Sequence[nn.Module]:
@@ -92,11 +94,42 @@ class SpeechEncoder(Upstream):
         """The transformer: `[batch, frames, dim]`, valid `frames` `[batch]` -> states, each `[batch, frames, dim]`."""
         return encoder_states(self.model.encoder, hidden, frames, last_only)
 
-    def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
+    def features(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the CNN makes of waveforms: `[batch, channels, frames]`, and their lengths in samples, `[batch]`.
+
+        Without gradients where it is frozen; looked up where it is kept (`keep_cnn`).
+        """
+        if self._kept is not None and self._kept.covers(waveforms):
+            lengths = torch.tensor([wave.numel() for wave in waveforms], device=waveforms[0].device)
+            return self._kept(waveforms), lengths.clamp(min=self._minimum)
         waves, lengths = pad_waveforms(waveforms, self._minimum, self.identity.normalize)
-        cnn_trains = torch.is_grad_enabled() and any(p.requires_grad for p in self.model.feature_extractor.parameters())
-        with torch.set_grad_enabled(cnn_trains):
-            features = self.cnn(waves, lengths)
+        trains = torch.is_grad_enabled() and any(p.requires_grad for p in self.model.feature_extractor.parameters())
+        with torch.set_grad_enabled(trains):
+            return self.cnn(waves, lengths), lengths
+
+    def keep_cnn(self, place: str, budget: float) -> KeptCnn:
+        """From now on keep what the CNN, which must stay as it is, gives for waveforms announced to the result.
+
+        Args:
+            place, budget: see `KeptCnn`.
+
+        Raises:
+            UsageError: with `padding: s3prl` a waveform has no output of its own.
+        """
+        if self._leaky:
+            raise UsageError("with upstream.padding=s3prl the CNN's output depends on the batch", "leave out keep_cnn")
+
+        def alone(wave: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self.cnn(*pad_waveforms([wave], self._minimum, self.identity.normalize))[0]
+
+        weights = weights_sha256(self.model.feature_extractor.state_dict())
+        scaled = "norm" if self.identity.normalize else "raw"
+        self._kept = KeptCnn(alone, f"{self.identity.family}-{scaled}-{weights}", place, budget)
+        return self._kept
+
+    def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
+        features, lengths = self.features(waveforms)
         frames = self.frame_counts(lengths)
         attended = self._s3prl_frames(lengths, features.shape[-1]) if self._leaky else frames
         states = self.encode(self.project(features), attended, last_only)
@@ -180,18 +213,15 @@ def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
 
 
 def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape."""
-    if bool((valid >= hidden.shape[-1]).all()):
+    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape.
+
+    Item by item: torch's kernel passes over the memory twice, a masked formula written out nine times.
+    """
+    counts, length = valid.tolist(), hidden.shape[-1]
+    if min(counts) >= length:
         return norm(hidden)
-    batch, channels, time = hidden.shape
-    grouped = hidden.float().view(batch, norm.num_groups, channels // norm.num_groups, time)
-    mask = (torch.arange(time, device=hidden.device)[None, :] < valid[:, None])[:, None, None, :]
-    count = (valid * (channels // norm.num_groups)).view(batch, 1, 1, 1)
-    mean = (grouped * mask).sum(dim=(2, 3), keepdim=True) / count
-    centred = (grouped - mean) * mask
-    variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
-    normed = (centred * torch.rsqrt(variance + norm.eps)).view(batch, channels, time)
-    return (normed * norm.weight[None, :, None] + norm.bias[None, :, None]).to(hidden.dtype)
+    rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
+    return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)
 
 
 def build(

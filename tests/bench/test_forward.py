@@ -49,7 +49,7 @@ def test_json_alone():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "the comparison 'train' does not exist yet; scripts/bench forward and superb do"),
+        (["merge"], "the comparison 'merge' does not exist yet; scripts/bench forward, superb, train do"),
         (["backward"], "unknown comparison 'backward'; known: forward, superb, train, merge"),
         (["forward", "--batch", "0"], "--batch is 0; give a whole number of at least 1"),
         (["forward", "--seconds", "3", "1"], "--seconds 3 1 is no range; the shorter first, at least 0.1"),

@@ -58,7 +58,7 @@ def test_nothing_to_work_on(cli, tmp_path):
     failed(
         cli("train", "data=librispeech", "data.root=/nowhere", "task=asr", cwd=tmp_path),
         1,
-        "a LibriSpeech split is missing",
+        "LibriSpeech is missing: there is no folder /nowhere",
     )
     failed(
         cli("eval", "superb", "hubert_nano", "--tasks", "sid,ks", cwd=tmp_path), 1, "sid needs files", "data.iden_split"

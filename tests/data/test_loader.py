@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechft.data.corpora import load_cuts
-from speechft.data.loader import Batches, in_order
+from speechft.data.loader import Batches, digest, in_order, take
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 
 
@@ -58,12 +58,21 @@ def test_any_place_can_be_found_again_with_and_without_workers(librispeech):
                    for a, b in zip(x.waves, y.waves, strict=True))  # fmt: skip
 
 
-def test_two_processes_share_an_epoch(librispeech):
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_processes_share_one_stream_across_the_ends_of_epochs(librispeech, world):
+    """What `world` processes read in a step is what one reads in `world` steps, and all write down the same place."""
     cuts = _cuts(librispeech)
-    shares = [Batches(cuts, None, 4, 1, seed=0, rank=rank, world=2).plan(0) for rank in (0, 1)]
-    assert len(shares[0]) == len(shares[1])
-    ids = [{cut.id for batch in share for cut in batch} for share in shares]
-    assert not ids[0] & ids[1]
+    steps = 30 // world
+    one = Batches(cuts, None, 4, 1, seed=0)  # 6 batches an epoch
+    alone = _ids(take(one, steps * world))
+    several = [Batches(cuts, None, 4, 1, seed=0, rank=rank, world=world) for rank in range(world)]
+    shares = [_ids(take(batches, steps)) for batches in several]
+    assert [ids for step in zip(*shares, strict=True) for ids in step] == alone
+    assert {tuple(batches.state().items()) for batches in several} == {tuple(one.state().items())}
+    again = Batches(cuts, None, 4, 1, seed=0, rank=world - 1, world=world)
+    again.restore(several[0].state())
+    whole = Batches(cuts, None, 4, 1, seed=0, rank=world - 1, world=world)
+    assert _ids(take(again, 5)) == _ids(take(whole, steps + 5))[steps:]
 
 
 def test_in_order_reads_everything_once(librispeech):
@@ -88,3 +97,12 @@ def test_errors_cross_process_boundaries():
     for error in (SpeechFTError("a", "b"), UsageError("c"), MissingExtraError("p", "e", "x")):
         again = copy.copy(error)
         assert type(again) is type(error) and str(again) == str(error) and again.mend == error.mend
+
+
+def test_digests_tell_waveforms_apart(librispeech):
+    batches = take(Batches(_cuts(librispeech), None, 4, 1, seed=0, workers=1, digests=True), 12)
+    found = [(name, wave) for batch in batches for name, wave in zip(batch.digests, batch.waves, strict=True)]
+    for (one, a), (other, b) in itertools.combinations(found, 2):
+        assert (one == other) == torch.equal(a, b)
+    name, wave = found[0]
+    assert digest(wave.clone()) == name != digest(wave + 1e-6)

@@ -315,3 +315,20 @@ def test_clean_books_leave_out_what_was_changed(cuts, tmp_path, monkeypatch):
         several = float(task.step(upstream, batch)[0])
         alone = float(task.step(upstream, Batch(batch.waves[:1], batch.cuts[:1]))[0])
     assert several == pytest.approx(alone, rel=1e-3) and several > 0
+
+
+def test_frames_without_a_weight_are_left_out(cuts, tmp_path):
+    """The loss on masked frames is the same, and the heads are given no others."""
+    books = [{"features": "mfcc", "clusters": 6}, {"features": "logmel", "regress": True, "whiten": 8},
+             {"features": "logmel", "regress": True, "whiten": 4, "context": None}]  # fmt: skip
+    results = []
+    for weight in (0.5, 0.0):
+        task, upstream, batch = _prepared(cuts, tmp_path, codebooks=books, unmasked_weight=weight)
+        rows = []
+        task.heads[0].register_forward_hook(lambda _, given, __, rows=rows: rows.append(len(given[0])))
+        torch.manual_seed(5)
+        loss, figures = task.step(upstream.eval(), batch)
+        results.append((figures["masked_loss"], float(loss.detach()), rows[0]))
+    (masked, whole, every), (alone, loss, few) = results
+    assert alone == pytest.approx(masked, rel=1e-5) and loss == pytest.approx(alone) and whole > loss
+    assert few < 0.6 * every

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.data.readers import iemocap as corpus
+from speechft.data.readers.iemocap import SESSIONS
 from speechft.files import read_json, write_json
 
-SESSIONS = (1, 2, 3, 4, 5)
 LABELS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
-_TAKEN_AS = {"neu": "neu", "hap": "hap", "exc": "hap", "ang": "ang", "sad": "sad"}
 
 
 def labelled(root: Path, session: int) -> list[dict[str, str]]:
@@ -29,19 +29,10 @@ def labelled(root: Path, session: int) -> list[dict[str, str]]:
     Returns:
         In the order of dialogue names, then of the lines in their files.
     """
-    found = []
-    for table in sorted((root / f"Session{session}" / "dialog" / "EmoEvaluation").glob("*.txt")):
-        if table.name.startswith("."):  # the release holds macOS's ._ files
-            continue
-        # a line of interest: [start - end] TAB utterance TAB label TAB [valence, activation, dominance]
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-            fields = [field for field in line.split("\t") if field]
-            if not line.startswith("[") or len(fields) < 3 or fields[2] not in _TAKEN_AS:
-                continue
-            name = fields[1]
-            path = f"Session{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
-            found.append({"path": path, "label": _TAKEN_AS[fields[2]], "speaker": name.split("_")[0]})
-    return found
+    return [
+        {"path": corpus.wav_path(session, name), "label": label, "speaker": name.split("_")[0]}
+        for name, label in corpus.labelled(root, session)
+    ]
 
 
 def write_fold(root: Path, fold: int, folder: Path) -> None:

@@ -1,0 +1,119 @@
+"""Plain tables of paths and labels: TSV, CSV or JSONL, by the file's suffix."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from speechft.data.readers.base import Utterance
+from speechft.errors import SpeechFTError
+
+_SPECIAL = {"id", "path", "speaker", "start", "end", "gender", "language"}
+
+
+def table(path: str, audio: str | None = None, text: str | None = "text", where: Mapping[str, Any] | None = None,
+          prefix: str = "", rename: Mapping[str, str] | None = None) -> list[Utterance]:  # fmt: skip
+    """A table whose columns have names: `path`, and any of `id`, `start` and `end` (seconds, for parts of long files),
+    `speaker`, `gender`, `language`, a transcript column. Every other column becomes a label of that name.
+
+    Without `id`, an utterance is called after its path (and its start). The suffix says what the file is: `.csv` has
+    commas, `.jsonl` an object a line (a list of strings is joined by spaces), anything else tabs.
+
+    Args:
+        path: the file.
+        audio: the folder that `path` entries start from; the table's own folder by default.
+        text: the transcript's column; null when there is none.
+        where: keep lines whose columns have these values.
+        prefix: put before every id, to keep several tables apart.
+        rename: their name -> ours, such as `{client_id: speaker}`.
+
+    Raises:
+        SpeechFTError: missing, without a column `path` or one that `where` asks for, or damaged.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SpeechFTError(f"corpus table {file} is missing", "check the path")
+    base = Path(audio).expanduser() if audio else file.parent
+    rows = [_renamed(row, rename or {}) for row in _rows(file)]
+    if rows and "path" not in rows[0]:
+        hint = "rename one by rename={THEIRS: path}; a TSV or CSV names its columns in its first line"
+        raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(rows[0])}", hint)
+    for column in where or {}:
+        if rows and not any(column in row for row in rows):
+            raise SpeechFTError(f"{file} has no column {column}", f"its columns: {', '.join(rows[0])}")
+    return [
+        _utterance(row, base, text, prefix)
+        for row in rows
+        if all(str(row.get(key)) == str(value) for key, value in (where or {}).items())
+    ]
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    suffix = file.suffix.lower()
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            if suffix in (".jsonl", ".json"):
+                return [_object(line, file, number) for number, line in enumerate(lines, 1) if line.strip()]
+            if suffix == ".csv":
+                return list(csv.DictReader(lines))
+            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SpeechFTError(f"corpus table {file} cannot be read ({error})", "save it as UTF-8 text") from error
+
+
+def _object(line: str, file: Path, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SpeechFTError(f"{file} line {number} is no JSON ({error})", "give one object a line") from error
+    if not isinstance(value, dict):
+        raise SpeechFTError(f"{file} line {number} is no object", "give one object a line")
+    return value
+
+
+def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in row.items() if isinstance(key, str)}
+
+
+def _utterance(row: Mapping[str, Any], base: Path, text: str | None, prefix: str) -> Utterance:
+    start, end = _seconds(row, "start"), _seconds(row, "end")
+    path = str(row["path"])
+    called = str(row.get("id") or PurePath(path).with_suffix("").as_posix() + (f"-{start:g}" if start else ""))
+    return Utterance(
+        prefix + called,
+        base / path,
+        word(row.get(text)) if text else None,
+        word(row.get("speaker")),
+        labels_of(row, {*_SPECIAL, text}),
+        start or 0.0,
+        end,
+        word(row.get("gender")),
+        word(row.get("language")),
+    )
+
+
+def labels_of(row: Mapping[str, Any], without: set[str | None]) -> dict[str, str]:
+    """The columns that have no place of their own, as text."""
+    found = {key: word(value) for key, value in row.items() if key not in without}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def word(value: Any) -> str | None:
+    """A cell as text: lists joined by spaces, None for nothing."""
+    if value is None:
+        return None
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _seconds(row: Mapping[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    if value in (None, ""):
+        return None
+    try:
+        return float(str(value))
+    except ValueError as error:
+        called = row.get("id") or row["path"]
+        raise SpeechFTError(f"utterance {called} has {column} {value!r}", "give it in seconds") from error

@@ -1,0 +1,85 @@
+"""`speechft train --check`: look at the data as training would, and train nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.config.compose import compose
+from speechft.data.problems import refusal, write_listing
+from speechft.errors import UsageError
+from speechft.files import cache_dir, sha256_json
+from speechft.train.sequence import going_on
+
+if TYPE_CHECKING:
+    from speechft.data.check import Corpus
+    from speechft.tasks.base import Task
+    from speechft.upstreams.base import Upstream
+
+
+def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> dict[str, Any]:
+    """Read the corpora of a configuration, with the labels as its task and upstream see them.
+
+    Args:
+        config: a composed configuration, or Hydra overrides.
+        out: a folder for the list of what is bad; otherwise it goes to the cache folder.
+
+    Returns:
+        `splits` (figures of each), `bad` (how many of each kind), `listing` (the file, or None), `lines` for people.
+
+    Raises:
+        UsageError: an unknown override or an impossible setting.
+        SpeechFTError: corpora are missing, or nothing in them can be used.
+    """
+    settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
+
+    from speechft.data.check import load_corpus
+    from speechft.data.joint import data_section
+    from speechft.tasks.build import build_task
+    from speechft.upstreams.load import load_upstream
+
+    if settings["task"].get("kind") == "sequential":
+        raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
+    task = build_task(settings["task"])
+    upstream = load_upstream(settings["upstream"])
+    path = listing_path(settings, out)
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), listing=path)
+    lines = corpus.lines()
+    listing = write_listing(path, corpus.problems) if corpus.problems else None
+    if listing is not None:
+        lines[-1] += f", listed in {listing}"
+    else:
+        lines.append("bad: none")
+    bad = dict(Counter(problem.kind for problem in corpus.problems))
+    return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
+
+
+def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, loud: bool = True) -> Corpus:
+    """What `settings` train on. Unless `data.skip_bad` is set, all must be good.
+
+    Args:
+        settings: a composed configuration.
+        task, upstream: judge the labels; neither is prepared yet.
+        loud: show progress.
+
+    Raises:
+        UsageError, SpeechFTError: as `data.check.load_corpus`; or something is bad, all of which is then listed.
+    """
+    from speechft.data.check import load_corpus
+    from speechft.data.joint import data_section
+
+    path = listing_path(settings)
+    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), loud, path)
+    if corpus.problems and not settings["data"]["skip_bad"]:
+        raise refusal(corpus.problems, write_listing(path, corpus.problems))
+    return corpus
+
+
+def listing_path(settings: Mapping[str, Any], out: str | Path | None = None) -> Path:
+    """Where what is bad is listed when nothing is trained: in `out`, or in the cache folder by what was looked at."""
+    if out is not None:
+        return Path(out).expanduser().resolve() / "bad.tsv"
+    key = sha256_json([settings["data"], settings["task"], settings["upstream"]])[:8]
+    return cache_dir() / "checks" / f"{settings['name']}-{key}.tsv"
