@@ -1,0 +1,139 @@
+"""Every strategy trains and improves, gives a plain folder, and resumes bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft.config.locate import group_names
+from speechft.strategies.build import build_strategy
+from speechft.train.finetune import finetune
+from speechft.train.metrics import read_metrics
+from speechft.upstreams.load import load_upstream
+
+ADAPTED = ["strategy=dora", "strategy.adapter.dropout=0.1", "strategy.freeze_fraction=0.2", "strategy.layer_decay=0.7"]
+HELD = ["strategy=feature_similarity", "strategy.l2=0.1", "strategy.layer_decay=0.7", "strategy.frozen_downstream=true"]
+
+
+def _weights(run):
+    return load_file(run.finetuned / "model.safetensors")
+
+
+# What each needs besides the common settings: an adapter a higher rate, a frozen head time to become worth following.
+OWN = {
+    "lora": ["trainer.lr=5e-3"], "dora": ["trainer.lr=5e-3"], "early": ["strategy.stop_fraction=0.75"],
+    "frozen_downstream": ["strategy.freeze_fraction=0.3"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", group_names("strategy"))
+def test_each_improves_its_metric_and_moves_the_upstream(strategy, train_words, tmp_path, upstream_folder, librispeech):
+    """PER of a phone a word, on the speech that is learnt."""
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("ONE\tA\nTWO\tB\nTEN\tC\nSIX\tD\n")
+    words = [
+        "trainer.steps=100", "trainer.lr=2e-3", "task.head_lr=1e-2", "upstream.dropout=0.0", "data.batch_size=8",
+        f"task.lexicon={lexicon}", f"data.dev=[{{kind: librispeech, root: {librispeech}, split: train-clean-100}}]",
+        "trainer.log_every=10", "trainer.eval_every=25", "trainer.checkpoint_every=100", f"strategy={strategy}",
+    ]  # fmt: skip
+    run = finetune([*train_words, *words, *OWN.get(strategy, [])], tmp_path / "run")
+    lines = read_metrics(run.metrics)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    rates = [line["dev_per"] for line in lines if "dev_per" in line]
+    assert losses[-1] < 0.6 * losses[0] and rates[-1] < 0.9 * rates[0], (losses, rates)
+    before, after = load_file(upstream_folder / "model.safetensors"), _weights(run)
+    assert before.keys() == after.keys() and any(not torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((run.finetuned / "config.json").read_text())["model_type"] == "hubert"
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_finetuned_is_a_plain_folder(kind, train_words, tmp_path, upstream_folder):
+    """transformers loads it, and it is the last checkpoint's adapters merged; all else is θ0's, bit for bit."""
+    from transformers import HubertModel
+
+    run = finetune([*train_words, f"strategy={kind}"], tmp_path / "run")
+    model, report = HubertModel.from_pretrained(run.finetuned, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    before, after = load_file(upstream_folder / "model.safetensors"), _weights(run)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"encoder.layers.{layer}.attention.{which}_proj.weight" for layer in (0, 1) for which in "qv"}
+    saved = load_file(run.checkpoints / "step-20" / "learner.safetensors")
+    for name in changed:
+        place = f"upstream.model.{name.removesuffix('.weight')}"
+        weight = saved[f"{place}.base_layer.weight"]
+        assert torch.equal(weight, before[name])
+        weight = weight + 2 * saved[f"{place}.lora_B.default.weight"] @ saved[f"{place}.lora_A.default.weight"]
+        if kind == "dora":
+            weight = weight / weight.norm(dim=1, keepdim=True)
+            weight = weight * saved[f"{place}.lora_magnitude_vector.default.weight"][:, None]
+        assert torch.allclose(after[name], weight, atol=1e-6)
+    assert model.config.hidden_size == 32
+
+
+@pytest.mark.parametrize("words", [ADAPTED, HELD], ids=["adapted", "held"])
+def test_a_run_that_breaks_off_resumes_bit_for_bit(words, train_words, tmp_path, monkeypatch):
+    """Once in the head's phase, once after it; θ0, penalties and adapters come back by themselves."""
+    whole = finetune([*train_words, *words], tmp_path / "whole")
+    step, calls = torch.optim.Adam.step, []
+
+    def breaking(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) in (3, 3 + 13):  # after 2 steps, and 12 after the restart
+            raise MemoryError
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", breaking)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                finetune([*train_words, *words, "trainer.checkpoint_every=1"], tmp_path / "broken")
+    resumed = finetune([*train_words, *words, "trainer.checkpoint_every=1"], tmp_path / "broken")
+    assert len(calls) == 16
+    assert all(torch.equal(a, b) for a, b in zip(_weights(whole).values(), _weights(resumed).values(), strict=True))
+
+    def comparable(run):
+        return [
+            {key: value for key, value in line.items() if key != "wall_seconds"} for line in read_metrics(run.metrics)
+        ]
+
+    assert comparable(whole) == comparable(resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["lora", "dora"])
+@pytest.mark.parametrize("wanted", [3, 9, 16])
+def test_kill_9_with_adapters(strategy, wanted, train_words, tmp_path):
+    words = [*train_words, f"strategy={strategy}", "strategy.adapter.dropout=0.1"]
+    whole = finetune(words, tmp_path / "whole")
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "speechft", "train", "--out", str(out), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = read_metrics(out / "metrics.jsonl")
+        if lines and max(line["step"] for line in lines) >= wanted:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, "it must be killed before its end"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "finetuned").exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    resumed = type(whole)(out)
+    assert all(torch.equal(a, b) for a, b in zip(_weights(whole).values(), _weights(resumed).values(), strict=True))
+
+
+def test_every_strategy_of_the_configurations_can_be_built(upstream_folder):
+    from speechft.config.compose import compose
+
+    upstream = load_upstream(upstream_folder)
+    for name in group_names("strategy"):
+        build_strategy(compose("train", [f"strategy={name}"])["strategy"]).check(upstream, 100)
