@@ -29,8 +29,8 @@ class Headers:
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = sorted({str(path) for path in paths})
-        root = os.path.commonpath([os.path.dirname(path) for path in self._paths]) if _absolute(self._paths) else ""  # noqa: PTH120  a million times
+        self._paths = sorted({_key(path) for path in paths})
+        root = os.path.commonpath([os.path.dirname(path) for path in self._paths]) if self._paths else ""  # noqa: PTH120  a million times
         self._file = cache_dir() / "headers" / f"{sha256_json(root)[:16]}.json"
         self._known: dict[str, _Entry] = _load(self._file)
         self._errors: dict[str, SpeechFTError] = {}
@@ -67,24 +67,24 @@ class Headers:
         Raises:
             SpeechFTError: the file is missing or no audio.
         """
-        key = str(path)
+        key = _key(path)
         if key in self._errors:
             raise self._errors[key]
         return AudioInfo(*self._known[key][2:5])
 
     def size(self, path: Path) -> int | None:
         """Bytes of a file; None for one that could not be read."""
-        entry = self._known.get(str(path))
-        return None if entry is None or str(path) in self._errors else int(entry[0])
+        entry = self._known.get(_key(path))
+        return None if entry is None or _key(path) in self._errors else int(entry[0])
 
     def contents(self, paths: Sequence[Path], loud: bool = True) -> Mapping[Path, str]:
         """The sha256 of each file's bytes; files that cannot be read are left out."""
-        wanted = [str(path) for path in paths if len(self._known.get(str(path), [])) == 5]
+        wanted = [key for path in paths if len(self._known.get(key := _key(path), [])) == 5]
         for path, digest in in_threads("comparing audio", _digest, wanted, loud):
             if digest is not None:
                 self._known[path].append(digest)
                 self._changed = True
-        return {path: entry[5] for path in paths if len(entry := self._known.get(str(path), [])) == 6}
+        return {path: entry[5] for path in paths if len(entry := self._known.get(_key(path), [])) == 6}
 
     def save(self) -> None:
         """Keep what is known. A cache that cannot be written is no reason to stop."""
@@ -98,8 +98,8 @@ class Headers:
         self._changed = False
 
 
-def _absolute(paths: Sequence[str]) -> bool:
-    return bool(paths) and all(os.path.isabs(path) for path in paths)  # noqa: PTH117  a million times
+def _key(path: Path | str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  a million times
 
 
 def _load(file: Path) -> dict[str, _Entry]:

@@ -45,7 +45,7 @@ def start(trainer: Mapping[str, Any]) -> Accelerator:
     cpu = trainer["device"] == "cpu" or (count() > 1 and not torch.cuda.is_available())
     if trainer["precision"] == "fp16" and (cpu or not torch.cuda.is_available()):
         raise UsageError("trainer.precision=fp16 needs a GPU", "choose bf16 or no")
-    # accelerate remembers precision and device of a process's first run, and would refuse others to a second one
+    # accelerate remembers the precision and the device of a process's first run and would refuse others to a second one
     # (a sweep, a notebook). The group of processes stays.
     AcceleratorState._reset_state(reset_partial_state=count() == 1)
     # The first may have much to do before the others go on: an evaluation, clusters of a large corpus. A process that

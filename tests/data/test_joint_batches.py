@@ -85,3 +85,16 @@ def test_mistakes_are_explained(librispeech):
     plain, _ = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean"}])
     with pytest.raises(SpeechFTError, match="belongs to none of the tasks"):
         cuts_of(plain, "pr")
+
+
+def test_two_processes_share_the_one_stream(librispeech):
+    """What two processes read in a step, one reads in two: over the end of a round, and from any place on."""
+    settings = _settings(librispeech, "{pr: {share: 2}, sid: {data: {batch_size: 3}}}")
+    cuts, make = _cuts(settings), stream(settings["task"])
+    one = [batch.cuts for batch in take(make(cuts, None, 4, 2, 5), 120)]
+    for rank in (0, 1):
+        own = make(cuts, None, 4, 2, 5, rank, 2)
+        assert [batch.cuts for batch in take(own, 55)] == one[rank:110:2]
+        later = make(cuts, None, 4, 2, 5, rank, 2)
+        later.restore(own.state())
+        assert [batch.cuts for batch in take(later, 5)] == one[110 + rank :: 2]

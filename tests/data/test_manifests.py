@@ -62,7 +62,7 @@ def test_relative_paths_and_what_goes_wrong(manifests):
     moved.to_file(manifests / "moved.jsonl.gz")
     source = {"kind": "lhotse", "recordings": str(manifests / "moved.jsonl.gz")}
     assert len(load_cuts([{**source, "audio": str(manifests)}])[0]) == 2
-    with pytest.raises(SpeechFTError, match=r"audio file long.flac is missing"):
+    with pytest.raises(SpeechFTError, match=r"audio file .*/long.flac is missing"):
         load_cuts([source])
     with pytest.raises(UsageError, match="give cuts, or recordings"):
         load_cuts([{"kind": "lhotse"}])

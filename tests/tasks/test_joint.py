@@ -83,8 +83,8 @@ def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
 
         save = loop.checkpoint_files.save
 
-        def stop_at_40(folder, step, *rest):
-            result = save(folder, step, *rest)
+        def stop_at_40(folder, step, *rest, **named):
+            result = save(folder, step, *rest, **named)
             if step == 40:
                 raise KeyboardInterrupt
             return result

@@ -23,7 +23,6 @@ def _life(words, out, said):
     if child == 0:
         code = 99
         try:
-            os.setsid()  # with its loader's workers it can be killed as one
             sys.stderr = said.open("a", buffering=1)
             finetune(words, out)
             code = 0
@@ -31,6 +30,7 @@ def _life(words, out, said):
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
         finally:
             os._exit(code)
+    os.setpgid(child, child)  # with its loader's workers it can be killed as one
     return child
 
 
@@ -39,8 +39,11 @@ def _ended(child):
     return os.waitstatus_to_exitcode(status) if process else None
 
 
-def _writing(out):
-    return any(out.glob("checkpoints/.partial-step-*"))
+def _writing(out, before):
+    """Whether a checkpoint is being written: the leftovers of earlier kills and what rotation removes do not count."""
+    newest = max((int(path.name[5:]) for path in out.glob("checkpoints/step-*")), default=0)
+    found = set(out.glob("checkpoints/.partial-step-*")) - before
+    return any(int(path.name.split("-")[2]) > newest for path in found)
 
 
 def kill_until_done(words, out, chance, kills):
@@ -51,6 +54,7 @@ def kill_until_done(words, out, chance, kills):
     """
     during, newest = 0, 0
     for number in range(kills):
+        left = set(out.glob("checkpoints/.partial-step-*"))
         child = _life(words, out, out.parent / "said")
         started, deadline = _steps(out), time.monotonic() + 300
         wanted, writes = started + chance.randint(0, 2), number % 2 == 0 and chance.randint(1, 2)
@@ -58,7 +62,7 @@ def kill_until_done(words, out, chance, kills):
         while _ended(child) is None:
             assert time.monotonic() < deadline
             if writes:
-                now = _writing(out)
+                now = _writing(out, left)
                 writes -= now and not seen
                 seen = now
                 if not writes and seen:
@@ -66,13 +70,12 @@ def kill_until_done(words, out, chance, kills):
             elif _steps(out) >= wanted:
                 time.sleep(chance.random() * 0.1)
                 break
-            if not writes:
-                time.sleep(0.001)
+            time.sleep(0.001 if writes else 0.01)
         else:
             raise AssertionError(f"it must be killed before its end: {(out.parent / 'said').read_text()[-500:]}")
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        during += _writing(out)
+        during += _writing(out, left)
         newest = _check_whole(out, newest)
         assert not (out / "finetuned").exists()
     return during
