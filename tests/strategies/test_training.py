@@ -26,13 +26,14 @@ def _weights(run):
 
 
 # What each needs besides the common settings: adapters more of them, a higher rate and more steps, since the upstream
-# under them is random; a frozen head time to become worth following.
+# under them is random; more steps too where the CNN moves; a frozen head time to become worth following.
 ADAPTERS = [
     "trainer.lr=5e-3", "trainer.steps=200", "strategy.adapter.rank=16",
     "strategy.adapter.targets=[query,key,value,output,feed_forward,projection]",
 ]  # fmt: skip
 OWN = {
-    "lora": ADAPTERS, "dora": ADAPTERS, "early": ["strategy.stop_fraction=0.8"],
+    "lora": ADAPTERS, "dora": ADAPTERS, "early": ["trainer.steps=250", "strategy.stop_fraction=0.8"],
+    "regular": ["trainer.steps=250"], "l2": ["trainer.steps=250"],
     "frozen_downstream": ["strategy.freeze_fraction=0.3"],
 }  # fmt: skip
 QUICK = ("lora", "frozen_downstream")
