@@ -108,7 +108,7 @@ def attach(upstream: Upstream, options: Adapter, trained: Mapping[str, nn.Parame
     import torch
 
     names = target_modules(upstream, options, trained)
-    peft = _peft()
+    peft = need_peft()
     config = peft.LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, use_dora=options.kind == "dora",
         target_modules=names, bias="none",
@@ -139,7 +139,7 @@ def merge(upstream: Upstream) -> None:
     """
     from speechft.upstreams.wavlm import call_projections
 
-    _peft()
+    need_peft()
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [(name, module) for name, module in upstream.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -153,7 +153,12 @@ def merge(upstream: Upstream) -> None:
     call_projections(upstream, False)
 
 
-def _peft() -> Any:
+def need_peft() -> Any:
+    """The package peft.
+
+    Raises:
+        SpeechFTError: it is not installed.
+    """
     try:
         import peft
     except ImportError as error:

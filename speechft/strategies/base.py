@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from speechft.errors import UsageError
 from speechft.strategies import checks
-from speechft.strategies.adapters import Adapter, adapter_parameters, attach, attached, merge, target_modules
+from speechft.strategies.adapters import Adapter, adapter_parameters, attach, attached, merge, need_peft, target_modules
 from speechft.strategies.feature_similarity import FeatureSimilarity
 from speechft.strategies.layer_decay import rate_factors
 
@@ -158,6 +158,7 @@ class Strategy:
 
         Raises:
             UsageError: they do not.
+            SpeechFTError: an adapter without peft.
         """
         frozen, last = self.frozen_steps(total), self.last_step(total)
         if frozen >= last and frozen:
@@ -169,6 +170,7 @@ class Strategy:
             raise UsageError("everything in the upstream is frozen", "take something out of strategy.frozen_parts")
         self.feature_similarity.check(upstream)
         if self.adapter.kind:
+            need_peft()
             target_modules(upstream, self.adapter, self.trainable(upstream, last - 1, total))
 
     def begin(self, upstream: Upstream, total: int, seed: int) -> list[Penalty]:

@@ -180,3 +180,13 @@ def test_an_adapter_that_is_not_finite_is_not_merged(upstream_folder):
 def test_a_target_that_is_not_there_is_named(whisper_folder):
     with pytest.raises(UsageError, match=r"has no projection that trains; take it out of strategy\.adapter\.targets"):
         _strategy("lora", ["projection"]).check(load_upstream(whisper_folder), 10)
+
+
+def test_without_peft_nothing_is_begun(upstream_folder, monkeypatch):
+    import sys
+
+    from speechft.errors import SpeechFTError
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(SpeechFTError, match="need peft, which is not installed; pip install peft"):
+        _strategy("lora", ["query"]).check(load_upstream(upstream_folder), 10)
