@@ -17,7 +17,7 @@ EPILOG = """--alpha auto merges at every alpha of --alphas, scores each, and kee
   speechft merge --alpha auto --score superb --tasks pr,sid --rule budget --lose 1% --score-with data.synthetic=smoke
 choice.json and choice.png beside alpha-A/ say why. An alpha that was scored before is not scored again."""
 
-_ONLY = ("alphas", "score", "tasks", "rule", "lose", "similarity", "minutes", "refit", "score_with")
+_ONLY = ("alphas", "score", "tasks", "on", "rule", "lose", "similarity", "minutes", "refit", "score_with")
 
 
 def alpha(text: str) -> float | str:
@@ -39,6 +39,7 @@ def add_options(parser: Parser) -> None:
         help="drift: feature similarity to the pre-trained model, and the run's dev metric (default); superb: --tasks",
     )  # fmt: skip
     group.add_argument("--tasks", metavar="T,T", help="SUPERB tasks of --score superb")
+    group.add_argument("--on", choices=("dev", "test"), help="of --score superb: whose scores choose (default dev)")
     group.add_argument("--rule", choices=("knee", "budget"), help="default knee; budget: the best within --lose")
     group.add_argument(
         "--lose", metavar="PERCENT", help="what any score may lose, relative to pre-trained (default 1%%)"
@@ -93,7 +94,7 @@ def choose(arguments: argparse.Namespace, options: Mapping[str, Any]) -> int:
     lose = share(arguments.lose or "1%")
     if arguments.lose and rule != "budget":
         raise UsageError("--lose is for --rule budget", "add --rule budget")
-    foreign = ("tasks",) if kind == "drift" else ("similarity", "minutes", "refit")
+    foreign = ("tasks", "on") if kind == "drift" else ("similarity", "minutes", "refit")
     for name in foreign:
         if getattr(arguments, name) is not None:
             raise UsageError(f"--{name} is not for --score {kind}", "see speechft merge --help")
@@ -170,5 +171,5 @@ def _superb(
     return Superb(
         arguments.tasks.split(",") if arguments.tasks else None, compose(overrides), results, scratch,
         lambda alpha: f"{candidates.name}-alpha-{alpha:g}" if alpha else base,
-        str(config["task"]["name"]) if config else None,
+        str(config["task"]["name"]) if config else None, arguments.on or "dev",
     )  # fmt: skip

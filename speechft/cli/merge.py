@@ -37,10 +37,16 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--method", metavar="M", default="linear", help="default linear; --methods lists them")
     parser.add_argument("--methods", action="store_true", help="list the methods and their parameters, and do nothing")
-    parser.add_argument("--set", metavar="NAME=VALUE", nargs="+", default=[], help="parameters of the method")
-    parser.add_argument("--alpha-at", metavar="PATTERN=A", nargs="+", default=[], help="another alpha for some tensors")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", nargs="+", action="extend", default=[], help="parameters of the method"
+    )
+    parser.add_argument(
+        "--alpha-at", metavar="PATTERN=A", nargs="+", action="extend", default=[], help="another alpha for some tensors"
+    )
     parser.add_argument("--alpha-by-depth", metavar="A", nargs="+", type=float, help="from the first layer to the last")
-    parser.add_argument("--keep", metavar="PATTERN", nargs="+", default=[], help="tensors that stay the pre-trained")
+    parser.add_argument(
+        "--keep", metavar="PATTERN", nargs="+", action="extend", default=[], help="tensors that stay the pre-trained"
+    )
     parser.add_argument(
         "--weight-norm",
         choices=("stored", "effective"),

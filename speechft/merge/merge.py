@@ -167,7 +167,13 @@ def merge(
                     for alpha_map, temporary in zip(alpha_maps, temporaries, strict=True)
                 ]
                 seen = stream(parents.base, parents.tuned, infos, recipe, outputs)
-            _check_seen(seen, parents, outputs, pretrained_sha256)
+            _check_seen(seen, parents, pretrained_sha256)
+            for alpha, output in zip(labels, outputs, strict=True):
+                if output.applied.norm == 0.0 and (alpha or any(choice.at.values())):
+                    raise SpeechFTError(
+                        "nothing of the update is left: the merged weights equal the pre-trained ones",
+                        "keep fewer tensors, or choose another alpha or density",
+                    )
             if found:
                 found.check(seen.sha256)
             update = seen.update.record()
@@ -223,7 +229,7 @@ def _parents(parents: Parents, seen: Seen) -> list[dict[str, Any]]:
     return records
 
 
-def _check_seen(seen: Seen, parents: Parents, outputs: Sequence[Output], pretrained_sha256: str | None) -> None:
+def _check_seen(seen: Seen, parents: Parents, pretrained_sha256: str | None) -> None:
     if pretrained_sha256 is not None and seen.sha256[0] != pretrained_sha256:
         raise SpeechFTError(
             f"{parents.base.folder} is not the upstream that the run started from (its weights hash differs)",
@@ -237,9 +243,3 @@ def _check_seen(seen: Seen, parents: Parents, outputs: Sequence[Output], pretrai
         )
     if zero:
         raise SpeechFTError(f"{zero[0]} equals the pre-trained model: it would only weaken the others", "leave it out")
-    for output in outputs:
-        if any(output.alphas.values()) and output.applied.norm == 0.0:
-            raise SpeechFTError(
-                "nothing of the update is left: the merged weights equal the pre-trained ones",
-                "keep fewer tensors, or choose another alpha or density",
-            )

@@ -19,8 +19,8 @@ from speechft.merge.methods._tensors import tensor_seed
 from speechft.merge.norms import UpdateNorms, square_sum
 from speechft.merge.statistics import Statistics
 
-PIECE = 1 << 19
-"""Elements of a piece: 2 MiB in float32, so that what is worked on stays near the processor."""
+PIECE = 1 << 17
+"""Elements of a piece: half a MiB in float32, so that what is worked on stays near the processor."""
 
 
 @dataclass

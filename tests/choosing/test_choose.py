@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from small import save_upstream, speechft
+from small import save_upstream
 
 from speechft.analysis.similarity import layer_similarity
 from speechft.checkpoints.hashing import weights_sha256
@@ -281,13 +281,13 @@ def test_parents_without_a_run(trained, tmp_path):
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command(run, tmp_path, capsys):
+def test_the_command(run, capsys):
     words = ["merge", run.folder, "--alpha", "auto", "--alphas", "0.25", "1", "--refit", "2"]
-    done = speechft(*words, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    choice = json.loads(done.stdout)
-    assert Path(choice["folder"]) == run.merged / f"alpha-{choice['chosen']:g}" and "alpha 1: similarity" in done.stderr
-    assert (run.merged / "choice.png").is_file() and not list(tmp_path.glob("runs"))
+    assert main([*map(str, words), "--json"]) == 0
+    done = capsys.readouterr()
+    choice = json.loads(done.out)
+    assert Path(choice["folder"]) == run.merged / f"alpha-{choice['chosen']:g}" and "alpha 1: similarity" in done.err
+    assert (run.merged / "choice.png").is_file() and choice["settings"]["refit"] == 2
     assert main([*map(str, words), "--rule", "budget", "--lose", "50%"]) == 0
     again = capsys.readouterr()
     assert again.err.count("scored before") == 3
@@ -302,6 +302,7 @@ def test_the_command(run, tmp_path, capsys):
     (["--alpha", "auto", "--rule", "budget", "--lose", "much"], "no percentage"),
     (["--alpha", "auto", "--tasks", "pr"], "--tasks is not for --score drift"),
     (["--alpha", "auto", "--score", "superb", "--refit", "3"], "--refit is not for --score superb"),
+    (["--alpha", "auto", "--on", "test"], "--on is not for --score drift"),
     (["--alpha", "auto", "--score-with", "seed=3"], "seed is fixed by the run"),
     (["--alpha", "auto", "--alphas", "2"], "outside [0, 1]"),
     (["--alpha", "high"], "invalid float value"),

@@ -29,7 +29,7 @@ def run(request, parents, tmp_path):
     """A finished run whose upstream was frozen at step 5 and moved by steps 10, 15 and 100, saved by training."""
     base, (tuned, _) = parents
     folder = tmp_path / "run"
-    upstream = load_upstream(base, chunk_seconds=None if request.param == "plain" else 2.0)
+    upstream = load_upstream(base, chunk_seconds=None if request.param == "plain" else 30.0)
     learner = Learner(upstream)
     generator = torch.Generator().manual_seed(0)
     for step in (5, 10, 15, 100):

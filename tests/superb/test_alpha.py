@@ -45,13 +45,17 @@ def test_scores_are_the_evaluations(run, configuration, tmp_path, capfd):
                       lambda alpha: names.get(alpha, f"mine-alpha-{alpha:g}"), "sid")  # fmt: skip
 
     superb = scorer()
-    assert [one.title for one in superb.objectives] == ["KS accuracy %", "SID accuracy %"] and superb.target == 1
+    assert [one.title for one in superb.objectives] == [
+        "KS accuracy % (dev)",
+        "SID accuracy % (dev)",
+    ] and superb.target == 1
     choice = choose(candidates, superb, run.merged, [0.5, 1.0], "budget", 0.05)
     assert {path.name for path in run.superb.iterdir()} == {"tiny", "mine-alpha-0.5", "mine-alpha-1"}
     for row in choice["candidates"]:
-        for task, file in row["details"]["results"].items():
-            result = json.loads((run.superb / file).read_text())
-            assert row["scores"][task] == pytest.approx(100 * result["metrics"]["acc"])
+        for task, detail in row["details"].items():
+            result = json.loads((run.superb / detail["file"]).read_text())
+            assert row["scores"][task] == pytest.approx(100 * result["dev"]["acc"])
+            assert detail["metrics"] == result["metrics"]
             assert result["upstream"]["sha256"] == row["sha256"]
     assert {path.suffix for path in (run.merged / SCORES).iterdir()} == {".json"}  # candidates' features are gone
     # What was scored for the choice is not scored again when the chosen model is evaluated.
@@ -69,8 +73,14 @@ def test_the_report_knows_the_alpha_of_what_was_not_kept(run, configuration, cap
 
     run, base = run
     candidates = Candidates.of_run(run, {"upstream": {"name": "tiny", "source": str(base)}}, {})
-    superb = Superb(["sid"], configuration(), run.superb, run.merged / SCORES / "features", "alpha-{:g}".format)
+    superb = Superb(
+        ["sid"], configuration(), run.superb, run.merged / SCORES / "features", "alpha-{:g}".format, on="test"
+    )
     choice = choose(candidates, superb, run.merged, [0.5, 1.0])
+    for row in choice["candidates"]:
+        assert row["scores"]["sid"] == 100 * row["details"]["sid"]["metrics"]["acc"]
+    with pytest.raises(SpeechFTError, match=r"sid has no acc on its dev set; .*--on test"):
+        Superb(["sid"], configuration(), run.superb, run.merged, str)._value({"task": "sid", "dev": {}})
     lineages = Lineages()
     lineages.look_at(run.folder)
     found = [lineages.of({"source": "gone", "sha256": row["sha256"]}) for row in choice["candidates"]]
