@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "finetune", "load_upstream", "merge"]
+__all__ = ["__version__", "analyze", "evaluate", "finetune", "load_upstream", "merge"]
 
 if TYPE_CHECKING:
+    from speechft.analysis.analyze import analyze
     from speechft.superb.evaluate import evaluate
     from speechft.train.finetune import finetune
     from speechft.upstreams.load import load_upstream
 
 _HOMES = {
+    "analyze": "speechft.analysis.analyze",
     "load_upstream": "speechft.upstreams.load",
     "finetune": "speechft.train.finetune",
     "evaluate": "speechft.superb.evaluate",

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from speechft.analysis.audio import DEFAULT_AUDIO, AudioSet, audio_set
+from speechft.analysis.audio import DEFAULT_AUDIO, LONGEST, AudioSet, audio_set
 from speechft.analysis.learned import learned_weights
 from speechft.analysis.models import Model, choose
 from speechft.checkpoints.stream import FolderReader
@@ -18,6 +18,9 @@ from speechft.errors import SpeechFTError
 from speechft.files import cache_dir, read_json, sha256_json, write_json
 from speechft.runs import runs_root
 from speechft.versions import versions
+
+if TYPE_CHECKING:
+    from speechft.upstreams.base import Upstream
 
 _VERSION = 1
 """Goes up whenever the same models and audio would give other figures; older ones are then computed again."""
@@ -161,7 +164,8 @@ def _features(
     if not missing:
         return [one for one in results if one is not None]
     base = load_upstream(origin.model.settings)
-    for start in range(0, len(missing), at_once := _at_once(others, base.num_layers, base.dim)):
+    at_once = _at_once(others, base, batch_seconds or BATCH_SECONDS)
+    for start in range(0, len(missing), at_once):
         numbers = missing[start : start + at_once]
         loaded = [load_upstream(others[number].model.settings) for number in numbers]
         title = f"hearing {heard.seconds:.0f} s of {heard.source}"
@@ -179,9 +183,11 @@ def _features(
     return [one for one in results if one is not None]
 
 
-def _at_once(others: Sequence[_Loaded], layers: int, dim: int) -> int:
-    largest = max(other.bytes for other in others) + 2 * layers * dim * dim * 8
-    return max(1, _MEMORY // largest)
+def _at_once(others: Sequence[_Loaded], base: Upstream, batch_seconds: float) -> int:
+    """How many models fit into memory beside the base: their weights, sums and hidden states of a batch."""
+    sums = 2 * base.num_layers * base.dim * base.dim * 8
+    states = base.num_layers * base.dim * 4 * base.frame_rate * max(batch_seconds, LONGEST)
+    return max(1, int(_MEMORY // (max(other.bytes for other in others) + sums + states)))
 
 
 def summary(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def place_of(name: str) -> tuple[str, str]:
     `encoder.layers.3.attention.q_proj.weight` -> (`layers.3`, `q`); `feature_extractor.conv_layers.0.conv.weight` ->
     (`cnn`, `conv_layers.0.conv`); what is in no layer and no known part is in part `other`.
     """
+    name = name.removeprefix("model.encoder.")  # a whole Whisper's
     found = _LAYER.match(name)
     if found:
         number, rest = found.groups()

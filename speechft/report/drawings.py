@@ -25,7 +25,8 @@ def draw(report: Mapping[str, Any], folder: Path, formats: Sequence[str]) -> lis
     for kind, stem, title, caption, figure in _figures(report):
         svg = figures.as_svg(figure)
         files = figures.save(figure, folder / stem, formats)
-        drawn.append({"kind": kind, "title": title, "caption": caption, "file": files[0], "files": files, "svg": svg})
+        file = next((name for name in files if not name.endswith(".pdf")), files[0])  # Markdown shows no PDF
+        drawn.append({"kind": kind, "title": title, "caption": caption, "file": file, "files": files, "svg": svg})
     return drawn
 
 

@@ -77,6 +77,8 @@ def test_models_that_do_not_fit(pair, tmp_path):
         ("encoder.layers.0.final_layer_norm.weight", "layers.0", "final norm"),
         ("layers.3.self_attn.out_proj.weight", "layers.3", "out"),
         ("layers.3.fc2.bias", "layers.3", "ffn out"),
+        ("model.encoder.layers.3.self_attn.v_proj.bias", "layers.3", "v"),
+        ("model.decoder.layers.3.fc1.bias", "other", "model.decoder.layers.3.fc1"),
         ("conv1.weight", "cnn", "conv1"),
         ("embed_positions.weight", "position", "embed_positions"),
         ("feature_extractor.conv_layers.4.conv.weight", "cnn", "conv_layers.4.conv"),
