@@ -67,7 +67,7 @@ def audio_set(source: str | Path = DEFAULT_AUDIO, utterances: int | None = None)
     """The audio behind a word of the command line.
 
     Args:
-        source: a folder (all audio files below it), one audio file, a table (`.tsv`, as `data.corpora.tsv` reads it,
+        source: a folder (all audio files below it), one audio file, a table (as `data/readers/tables.py` reads it,
             parts of files included), or `synthetic:SIZE`, the test set of the synthetic corpus.
         utterances: take only so many, evenly spread over the sorted list; None takes all.
 
@@ -109,14 +109,14 @@ def _parts(source: str) -> list[tuple[Path, float, float | None]]:
     if path.is_dir():
         files = (one for one in path.rglob("*") if one.suffix.lower() in _SUFFIXES and not one.name.startswith("."))
         return [(one, 0.0, None) for one in sorted(files) if one.is_file()]
-    if path.suffix.lower() == ".tsv":
-        from speechft.data.corpora import tsv
+    if path.suffix.lower() in (".tsv", ".csv", ".jsonl"):
+        from speechft.data.readers.tables import table
 
-        rows = sorted(tsv(str(path), text=None), key=lambda row: row.id)
+        rows = sorted(table(str(path), text=None), key=lambda row: row.id)
         return [(row.path, row.start, row.end) for row in rows]
     if path.is_file():
         return [(path, 0.0, None)]
-    raise UsageError(f"audio {source} does not exist", "give a folder, a .tsv table, or synthetic:SIZE")
+    raise UsageError(f"audio {source} does not exist", "give a folder, a table (.tsv, .csv, .jsonl), or synthetic:SIZE")
 
 
 def _synthetic(size: str) -> list[tuple[Path, float, float | None]]:

@@ -23,7 +23,8 @@ from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import SafetensorsReader
 from speechft.console import progress, say
 from speechft.data.audio import SAMPLE_RATE, load_audio, remembered_info
-from speechft.data.corpora import Utterance, tsv
+from speechft.data.readers.base import Utterance
+from speechft.data.readers.tables import table
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import remove_partials, sha256_json, whole_file
 from speechft.merge.methods._tensors import tensor_seed
@@ -47,7 +48,7 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
     Args:
         parents: the models.
         kind: `fisher` or `regmean`.
-        corpus: a folder of audio, or a table (`data/corpora.py: tsv`).
+        corpus: a folder of audio, or a table (`data/readers/tables.py`).
         folder: where the files go. An interrupted collection goes on where it stopped.
         seed: of the outputs that are drawn.
 
@@ -85,7 +86,7 @@ def speech_of(corpus: str) -> list[Utterance]:
     """
     path = Path(corpus).expanduser()
     if path.is_file():
-        found = tsv(str(path), text=None)
+        found = table(str(path), text=None)
     elif path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO)
         found = [Utterance(str(file.relative_to(path)), file) for file in files]

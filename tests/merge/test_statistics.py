@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from small import save_upstream, tone
 
-from speechft.data.corpora import Utterance
+from speechft.data.readers.base import Utterance
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge import collect
 from speechft.merge.merge import merge

@@ -48,7 +48,8 @@ def test_each_improves_its_metric_and_moves_the_upstream(strategy, train_words, 
     lexicon = tmp_path / "lexicon.txt"
     lexicon.write_text("ONE\tA\nTWO\tB\nTEN\tC\nSIX\tD\n")
     words = [
-        "trainer.steps=100", "trainer.lr=2e-3", "task.head_lr=1e-2", "data.checks.duplicates=false", "upstream.dropout=0.0", "data.batch_size=8",
+        "trainer.steps=100", "trainer.lr=2e-3", "task.head_lr=1e-2", "data.checks.duplicates=false",
+        "upstream.dropout=0.0", "data.batch_size=8",
         f"task.lexicon={lexicon}", f"data.dev=[{{kind: librispeech, root: {librispeech}, split: train-clean-100}}]",
         "trainer.log_every=10", "trainer.eval_every=20", "trainer.checkpoint_every=100", f"strategy={strategy}",
     ]  # fmt: skip
