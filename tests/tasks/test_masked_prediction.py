@@ -161,7 +161,9 @@ def test_books_of_the_same_features_share_a_pass_and_keep_their_labels(cuts, tmp
     apart = [make_targets(cuts, [book], 0, cache=tmp_path / str(number))[0] for number, book in enumerate(books)]
     calls = []
     original = targets.featurizer
-    monkeypatch.setattr(targets, "featurizer", lambda options: calls.append(options["features"]) or original(options))
+    monkeypatch.setattr(
+        targets, "featurizer", lambda options, own: calls.append(options["features"]) or original(options, own)
+    )
     together = make_targets(cuts, books, 0, cache=tmp_path / "together")
     assert sorted(calls) == ["logmel", "mfcc"]
     for one, other in zip(apart, together, strict=True):
