@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_AUTO = "`transformers.AutoModel.from_pretrained(folder)` or "
+_LOADERS = {
+    # AutoModel would put a decoder with random weights beside it, and the encoder's under names it does not look for
+    "whisper": "`transformers.models.whisper.modeling_whisper.WhisperEncoder.from_pretrained(folder)` or ",
+    "decoar2": "",
+}
+"""How transformers loads a family, where it is not `AutoModel`."""
+
 
 def merged_card(record: Mapping[str, Any]) -> str:
     """`README.md` of a merged folder, from its `merge.json`."""
@@ -29,7 +37,7 @@ The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weig
 {100 * record["applied"]["relative"]:.2f} % were applied. Weights sha256
 `{record["sha256"]}`; everything else is in `merge.json`.
 
-Load it with `transformers.AutoModel.from_pretrained(folder)` or `speechft.load_upstream(folder)`. Input normalisation
+Load it with {_LOADERS.get(record["family"], _AUTO)}`speechft.load_upstream(folder)`. Input normalisation
 is in `preprocessor_config.json` (`do_normalize`).
 {native}"""
 

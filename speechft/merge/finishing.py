@@ -23,7 +23,7 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
 
     Args:
         folder: not under its own name yet.
-        record: what `merge.json` says; the s3prl entry and the versions are added.
+        record: what `merge.json` says; the family, the s3prl entry and the versions are added.
         parents: where configuration and head come from.
         to: see `merge`.
         check: whether to reload and run it.
@@ -39,7 +39,8 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
         if (parents.base.folder / name).is_file():
             shutil.copyfile(parents.base.folder / name, folder / name)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
-    record = {**record, "s3prl_hub": entry, "checked": check, "versions": versions()}
+    family = parents.base.config.get("model_type")
+    record = {**record, "family": family, "s3prl_hub": entry, "checked": check, "versions": versions()}
     (folder / "merge.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(merged_card(record), encoding="utf-8")
     if check:

@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 from native_models import native_file
+from safetensors.torch import load_file
 from small import save_upstream, speechft
+from transformers import AutoModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from speechft.checkpoints.folder import HEAD, write_folder
 from speechft.checkpoints.native import HUB_ENTRIES, read_native
@@ -121,3 +124,27 @@ def test_plain_s3prl_reads_the_folder_itself(family, tmp_path):
     assert len(mine) == len(reference)
     for a, b in zip(mine, reference, strict=True):
         assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio"])
+def test_plain_transformers_loads_it_as_its_card_says(family, tmp_path):
+    base = save_upstream(tmp_path / "base", family)
+    (model,) = merge(base, [tuned(base, tmp_path / "tuned")], [0.25], out=tmp_path / "merged", to="hf")
+    assert "transformers.AutoModel.from_pretrained" in (model.folder / "README.md").read_text()
+    wave = 0.3 * torch.randn(9000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours = load_upstream(model.folder)([wave]).last
+        theirs = AutoModel.from_pretrained(model.folder).eval()(wave[None]).last_hidden_state
+    assert ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_whisper_encoder_is_loaded_as_one(whisper_folder, tmp_path):
+    """`AutoModel` would make a whole Whisper of it, most of it random."""
+    other = tuned(whisper_folder, tmp_path / "tuned")
+    (model,) = merge(whisper_folder, [other], [0.25], out=tmp_path / "merged")
+    said = (model.folder / "README.md").read_text()
+    assert "WhisperEncoder.from_pretrained" in said and "AutoModel" not in said
+    encoder, told = WhisperEncoder.from_pretrained(model.folder, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    written = load_file(model.folder / "model.safetensors")
+    assert all(torch.equal(value, written[name]) for name, value in encoder.state_dict().items())
