@@ -172,7 +172,7 @@ def _features(
         with progress(title, round(heard.seconds)) as advance:
             found = layer_similarities(
                 base, loaded, heard.waves(), batch_seconds or BATCH_SECONDS, device,
-                lambda seconds: advance(round(seconds), "s"),
+                lambda seconds: advance(round(seconds), ""),
             )  # fmt: skip
         for number, upstream, layers in zip(numbers, loaded, found, strict=True):
             results[number] = {
