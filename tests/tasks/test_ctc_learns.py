@@ -22,7 +22,7 @@ def _task(name, table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "metric", "reached"), [("pr", "per", 60), ("asr", "cer", 65)])
+@pytest.mark.parametrize(("name", "metric", "reached"), [("pr", "per", 60), ("asr", "cer", 50)])
 def test_it_learns_but_not_from_other_utterances_labels(name, metric, reached, table, tmp_path):
     train, dev = cuts_of(table, "train"), cuts_of(table, "dev")
     before, after = learn(_task(name, table), train, dev, tmp_path, 60, lr=1e-3)
