@@ -79,16 +79,16 @@ def make_parents(setting: Setting, folder: Path) -> tuple[Path, Path]:
 
     torch.manual_seed(setting.seed)
     model = transformers.HubertModel(transformers.HubertConfig(**SIZES[setting.size]))
-    folders = folder / "pretrained", folder / "finetuned"
-    for index, path in enumerate(folders):
-        if index:
+    base, tuned = folder / "pretrained", folder / "finetuned"
+    for path in (base, tuned):
+        if path == tuned:
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(torch.randn_like(parameter), alpha=0.01)
         model.save_pretrained(path)
         torch.save(model.state_dict(), path / "pytorch_model.bin")
         (path / "preprocessor_config.json").write_text('{"do_normalize": false}\n', encoding="utf-8")
-    return folders
+    return base, tuned
 
 
 def measure(setting: Setting) -> dict[str, Any]:

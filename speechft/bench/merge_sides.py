@@ -60,7 +60,7 @@ def mergekit(base: Path, tuned: Path, out: Path, alpha: float) -> Work:
     from transformers import HubertModel
 
     # mergekit asks every model for its vocabulary, and a HubertModel answers that it cannot say.
-    HubertModel.get_input_embeddings = lambda model: None  # type: ignore
+    setattr(HubertModel, "get_input_embeddings", lambda model: None)  # noqa: B010
     models = [{"model": str(folder), "parameters": {"weight": weight}}
               for folder, weight in ((base, 1 - alpha), (tuned, alpha))]  # fmt: skip
     config = MergeConfiguration.model_validate({"merge_method": "linear", "dtype": "float32", "models": models})
@@ -108,6 +108,7 @@ def _resident() -> tuple[int, Callable[[], int]]:
 
 
 if __name__ == "__main__":
-    name, base, tuned, out, share = sys.argv[1:]
-    result = measure(name, Path(base), Path(tuned), Path(out), float(share))
+    name, *folders, share = sys.argv[1:]
+    parent, child, target = map(Path, folders)
+    result = measure(name, parent, child, target, float(share))
     print(json.dumps(result), flush=True)

@@ -147,7 +147,8 @@ def merge(
         labels = checked_alphas([chosen.alpha] if alphas is None else alphas, extrapolate)
     where = Path(out).expanduser().resolve()
     parents = open_parents(pretrained, finetuned)
-    try:
+    with contextlib.ExitStack() as opened:
+        opened.callback(parents.close)
         check_beside(str(parents.base.config.get("model_type")), to, str(pretrained))
         infos = infos_of(parents.base, parents.tuned)
         alpha_maps = [choice.per_tensor(infos, alpha) for alpha in labels]
@@ -156,6 +157,8 @@ def merge(
 
             statistics = collect_all(parents, str(chosen.statistics), corpus, where / "statistics", seed)
         found = Statistics(statistics, str(chosen.statistics), len(parents.paths)) if statistics else None
+        if found:
+            opened.callback(found.close)
         recipe = Recipe(chosen, values, found, weight_norm == "effective")
         targets = [where / folder_name(chosen.name, alpha, choice, recipe.effective) for alpha in labels]
         remove_partials(where)
@@ -188,8 +191,6 @@ def merge(
                     "sha256": output.sha256,
                 }  # fmt: skip
                 finish(temporary, record, parents, to, check)
-    finally:
-        parents.close()
     return [Merged(alpha, target) for alpha, target in zip(labels, targets, strict=True)]
 
 

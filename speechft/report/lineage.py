@@ -94,7 +94,8 @@ class Lineages:
         family = sha256_json([base[0], record.get("method"), recipe, *_variant(record)])
         self._keep(str(record.get("sha256")), Lineage(float(record["alpha"]), base[0], family, name))
         if len(tuned) == 1:
-            self._keep(str(tuned[0].get("sha256")), Lineage(1.0, base[0], family, name))
+            plain = sha256_json([base[0], "linear", recipe])  # alone at α = 1 it is what linear merging gives
+            self._keep(str(tuned[0].get("sha256")), Lineage(1.0, base[0], plain, name))
 
     def _keep(self, weights: str, lineage: Lineage) -> None:
         if weights not in self.pretrained and lineage.alpha != 0.0:
