@@ -73,7 +73,7 @@ def test_some_utterances_are_spread_over_the_list(tmp_path):
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere does not exist; give a folder, a \.tsv table, or synthetic:SIZE"):
+    with pytest.raises(UsageError, match=r"nowhere does not exist; give a folder, a table"):
         audio_set(tmp_path / "nowhere")
     with pytest.raises(SpeechFTError, match="holds no audio"):
         audio_set(tmp_path)

@@ -37,7 +37,7 @@ def run(request, parents, tmp_path):
             with torch.no_grad():
                 for parameter in upstream.parameters():
                     parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-        state.save(folder / "checkpoints", step, learner, {}, {}, keep=9)
+        state.save(folder / "checkpoints", step, learner, None, {}, {}, keep=9)
     shutil.copytree(tuned, folder / "finetuned")
     (folder / "config.yaml").write_text("name: x\n")
     identity = load_upstream(base).identity
