@@ -84,7 +84,7 @@ def make_parents(setting: Setting, folder: Path) -> tuple[Path, Path]:
         if path == tuned:
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter += 0.01 * torch.randn_like(parameter)
+                    parameter.add_(torch.randn_like(parameter), alpha=0.01)
         model.save_pretrained(path)
         torch.save(model.state_dict(), path / "pytorch_model.bin")
         (path / "preprocessor_config.json").write_text('{"do_normalize": false}\n', encoding="utf-8")
