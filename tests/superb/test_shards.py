@@ -74,14 +74,16 @@ def test_computes_work_side_by_side(tmp_path):
 
 def test_an_error_on_one_device_ends_all_and_keeps_what_is_done(tmp_path):
     done: list[list[int]] = []
-    begun = threading.Event()
+    working_began, broken_began = threading.Event(), threading.Event()
 
     def broken(items):
-        begun.set()
+        broken_began.set()
+        working_began.wait(20)
         raise SpeechFTError("the second device is gone")
 
     def working(items):
-        begun.wait(20)
+        working_began.set()
+        broken_began.wait(20)
         time.sleep(0.05)
         done.append(items)
         return features(items)
