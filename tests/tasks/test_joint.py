@@ -70,7 +70,7 @@ def test_metrics_are_the_tasks_own(prepared):
 @pytest.mark.slow
 def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
     common = ["task=joint", f"task.tasks={TASKS}", "task.head_lr=5e-3", "trainer.lr=5e-4", *words]
-    more = ["trainer.steps=45", "trainer.eval_every=45", "trainer.checkpoint_every=20"]
+    more = ["trainer.steps=200", "trainer.eval_every=200", "trainer.checkpoint_every=20"]
     run = finetune([*common, *more], tmp_path / "whole")
     lines = read_metrics(run.metrics)
     last = [line for line in lines if "dev_ks_accuracy" in line][-1]
