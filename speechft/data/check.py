@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.console import say
 from speechft.data.audio import load_audio
-from speechft.data.corpora import Found, as_cuts, entries_of, find, headers_of
+from speechft.data.corpora import all_of, as_cuts, entries_of, find, headers_of
 from speechft.data.cuts import Entry
 from speechft.data.headers import Headers, in_threads
-from speechft.data.problems import Problem, counted, refusal, together, write_listing
+from speechft.data.problems import Problem, counted, refusal, write_listing
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -74,17 +74,8 @@ def load_corpus(
     checks = {**_CHECKS, **(data.get("checks") or {})}
     if unknown := sorted(checks.keys() - _CHECKS.keys()):
         raise UsageError(f"unknown check of data: {', '.join(unknown)}", f"known: {', '.join(_CHECKS)}")
-    found: dict[str, list[Found]] = {}
-    missing: list[SpeechFTError] = []
-    for name in ("train", "dev"):
-        try:
-            found[name] = find(data.get(name) or [])
-        except UsageError:
-            raise
-        except SpeechFTError as error:
-            missing.append(error)
-    if missing:
-        raise together(missing) from missing[0]
+    names = ("train", "dev")
+    found = dict(zip(names, all_of(lambda name: find(data.get(name) or []), names), strict=True))
     headers = headers_of((one for part in found.values() for one in part), loud)
     entries: dict[str, list[Entry]] = {}
     problems: list[Problem] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from speechft.data.cuts import Entry, belonging, entry_of, path_of
 from speechft.data.headers import Headers
@@ -35,6 +35,9 @@ from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def synthetic(split: str, size: str = "demo", seed: int = 0) -> list[Utterance]:
@@ -109,11 +112,25 @@ def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
         UsageError: an unknown kind or option.
         SpeechFTError: folders or files of corpora are missing; all of them are named.
     """
+
+    def one(source: Mapping[str, Any]) -> Found:
+        options = Options.of(source)
+        return Found(options, options.select(_items(source)))
+
+    return all_of(one, sources)
+
+
+def all_of(read: Callable[[T], R], sources: Iterable[T]) -> list[R]:
+    """What is read from each source; of those that are missing, one error names all.
+
+    Raises:
+        UsageError: the first one that `read` raises.
+        SpeechFTError: all others together.
+    """
     found, missing = [], []
     for source in sources:
         try:
-            options = Options.of(source)
-            found.append(Found(options, options.select(_items(source))))
+            found.append(read(source))
         except UsageError:
             raise
         except SpeechFTError as error:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from speechft.errors import SpeechFTError
+
 _EPS = 1e-8
 _KEPT = 20_000  # mixtures whose own scores are remembered
 
@@ -85,4 +87,4 @@ class PITLossWrapper:
     """Stands where s3prl imports asteroid's; only its SI-SDR loss, which no recipe uses, would make one."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        raise NotImplementedError("SE and SS by the SI-SDR loss need asteroid: pip install asteroid")
+        raise SpeechFTError("SE and SS by the SI-SDR loss need asteroid, which is missing", "pip install asteroid")
