@@ -33,7 +33,7 @@ class CtcTask(Task):
         lexicon: word to phones, for corpora whose cuts carry no `phones` of their own; `synthetic` is the synthetic
             corpus's.
         head, hidden, dropout: see `heads.py`.
-        specaugment: null, or the four numbers of `mask_features`.
+        specaugment: null, or the numbers of `mask_features`.
     """
 
     def __init__(self, units: str, lexicon: str | None = None, head: str = "linear", hidden: int = 256,

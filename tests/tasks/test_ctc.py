@@ -9,7 +9,7 @@ from speechft.data.corpora import load_cuts
 from speechft.data.loader import in_order
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.build import build_task
-from speechft.tasks.heads import BlstmHead, mask_features
+from speechft.tasks.heads import BlstmHead, mask_features, warp_time
 from speechft.upstreams.load import load_upstream
 
 
@@ -99,6 +99,39 @@ def test_feature_masks_cover_spans_of_frames_and_dimensions():
     only_dims = mask_features(states, frames, 0, 0, 2, 5)
     assert ((only_dims == 0).all(1) == (only_dims == 0).any(1)).all()
     assert torch.equal(mask_features(states, frames, 2, 0, 2, 0), states)
+
+
+def test_time_is_warped_as_in_s3prl():
+    """s3prl's own module draws the same numbers and gives the same features."""
+    from speechft.superb import compat
+
+    compat.install()
+    from s3prl.downstream.specaug import TimeWarp
+
+    states, frames = torch.randn(3, 40, 7), torch.tensor([40, 25, 9])
+    torch.manual_seed(1)
+    theirs, _ = TimeWarp(window=5)(states.clone(), frames)
+    torch.manual_seed(1)
+    ours = warp_time(states, frames, 5)
+    valid = torch.arange(40) < frames[:, None]
+    torch.testing.assert_close(ours[valid], theirs[valid])
+    assert torch.equal(ours[~valid], states[~valid])
+    assert torch.equal(ours[2], states[2]) and not torch.allclose(ours[0], states[0])  # nine frames are too few
+    torch.manual_seed(1)
+    assert torch.equal(mask_features(states, frames, 0, 0, 0, 0, time_warp=5), ours)
+
+
+def test_the_blstm_head_drops_out_after_every_layer():
+    """As `RNNs` of s3prl's ASR does: without any weight in the last layer's input, only its own dropout is left."""
+    torch.manual_seed(0)
+    head = BlstmHead(8, 6, 5, dropout=0.9)
+    states, frames = torch.randn(1, 30, 8), torch.tensor([30])
+    head.lstm.dropout = 0.0
+    plain = head.eval()(states, frames)
+    dropped = head.train()(states, frames)
+    assert not torch.allclose(plain, dropped)
+    head.dropout.p = 0.0
+    torch.testing.assert_close(head(states, frames), plain)
 
 
 def test_words_that_the_lexicon_lacks_are_named(librispeech, upstream, cuts, tmp_path):
