@@ -7,7 +7,7 @@ side is a process of its own (`train_sides.py`), so that its peak memory is its 
 |---|---|---|
 | speechft | all but the CNN (strategy `stable`, after the unfreeze) | from duration buckets |
 | speechft, CNN kept | the same; the CNN's output comes from the disk | the same |
-| s3prl | everything, the CNN included: its loop knows no other way | of similar length |
+| s3prl | all but the CNN, which its modules never give a gradient (`feature_grad_mult` 0) | of similar length |
 | transformers | all but the CNN (`freeze_feature_encoder`), masking and layer drop off | of similar length |
 
 Where a machine is shared, the time on the clock says who else was there. So the processor's own time is measured, too:

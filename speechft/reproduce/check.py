@@ -167,8 +167,8 @@ def _corpus(found: Survey, part: Part) -> None:
     if key in found.corpora:
         return
     try:
-        task, upstream = build_task(part.settings["task"]), found.upstream(str(part.settings["upstream"]["name"]))
-        corpus = load_corpus(part.settings["data"], lambda cuts: task.check(upstream, cuts))
+        task, name = build_task(part.settings["task"]), str(part.settings["upstream"]["name"])
+        corpus = load_corpus(part.settings["data"], lambda cuts: task.check(found.upstream(name), cuts))
     except UsageError:
         raise
     except SpeechFTError as error:

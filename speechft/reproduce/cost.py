@@ -17,6 +17,7 @@ from speechft.reproduce.parts import Part, parts_of
 from speechft.reproduce.plan import Stage
 from speechft.reproduce.request import Request
 from speechft.reproduce.step import StepTime, time_step
+from speechft.superb.estimate import WORTH_SECONDS
 
 _FLOAT = 4  # bytes
 
@@ -139,8 +140,10 @@ class Costs:
         parts = [self._scored[key][task] for task in left]
         cost = Cost(0.0, store=float(sum(part.write_bytes for part in parts)))
         for part in parts:
-            if part.feature_seconds is None or part.head_seconds is None:
-                cost.how.append(f"{part.task}'s {'upstream' if part.feature_seconds is None else 'head'} is not timed")
+            much = part.encode_seconds + part.heard_seconds >= WORTH_SECONDS
+            for what, seconds, matters in (("upstream", part.feature_seconds, much), ("head", part.head_seconds, True)):
+                if seconds is None and matters:
+                    cost.how.append(f"{part.task}: the time of its {what} is not known before it is done")
             cost.seconds = (cost.seconds or 0.0) + (part.feature_seconds or 0.0) + (part.head_seconds or 0.0)
         return cost
 

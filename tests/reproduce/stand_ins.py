@@ -36,7 +36,7 @@ def make_tedlium3(root: Path) -> None:
     """Talks of 20 s: four utterances with all letters, one with `<unk>`, one of half a second."""
     for split, talks in TALKS.items():
         for number, talk in enumerate(talks):
-            sphere(root / "legacy" / split / "sph" / f"{talk}.sph", tone(20, 200 + 50 * number, seed=number))
+            sphere(root / "legacy" / split / "sph" / f"{talk}.sph", tone(20, 200 + 50 * len(split) * (number + 1)))
             stm = root / "legacy" / split / "stm" / f"{talk}.stm"
             stm.parent.mkdir(parents=True, exist_ok=True)
             lines = [f"{3 * n}.00 {3 * n + 2}.00 <NA> {text}" for n, text in enumerate(SENTENCES)]
