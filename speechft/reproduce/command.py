@@ -93,10 +93,10 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     problems = [*found.problems, *too_little]
     known = sum(cost.seconds or 0.0 for cost in each)
     unknown = any(cost.seconds is None for cost in each)
-    device = _device()
+    device, deviations = _device(), _deviations(picked)
     value = {
         "rows": [row.name for row in picked], "problems": problems, "notes": found.notes, "device": device,
-        "hours": known / 3600, "hours_complete": not unknown, "disk": disk, "deviations": _deviations(picked),
+        "hours": known / 3600, "hours_complete": not unknown, "disk": disk, "deviations": deviations,
         "stages": [{"kind": stage.kind, "row": stage.row, "command": stage.command, "finished": over,
                     "seconds": cost.seconds, "disk_bytes": cost.disk, "store_bytes": cost.store, "how": cost.how}
                    for stage, over, cost in zip(stages, done, each, strict=True)],
@@ -105,9 +105,7 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     for stage, over, cost in zip(stages, done, each, strict=True):
         lines += ["", *_told(stage, over, cost), stage.command]
     lines += ["", "# deviations from the published setting"]
-    lines += [
-        f"# {scenario}, {key}: {why}" for scenario, one in value["deviations"].items() for key, why in one.items()
-    ]
+    lines += [f"# {scenario}, {key}: {why}" for scenario, one in deviations.items() for key, why in one.items()]
     lines += ["", *(f"# {line}" for line in disk)]
     about = f"about {duration(known)} on {device}" if known else f"no time was measured on {device}"
     lines.append(f"# in all: {about}{' and what is not known' if unknown and known else ''}")

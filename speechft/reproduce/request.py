@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechft.config.locate import config_dir
+from speechft.config.compose import compose_section
 from speechft.errors import UsageError
 from speechft.reproduce.rows import superb_tasks, upstreams
 
@@ -85,10 +85,7 @@ def read_request(
 
 def data_names() -> list[str]:
     """The names that `data.NAME=` can have."""
-    from omegaconf import OmegaConf
-
-    names = OmegaConf.load(config_dir() / "eval.yaml")["data"]
-    return sorted({*TRAINING, *(str(name) for name in names)} - {"synthetic"})
+    return sorted({*TRAINING, *(compose_section("eval", [], "data"))} - {"synthetic"})
 
 
 def override(key: str, value: str) -> str:

@@ -152,8 +152,10 @@ def test_a_timed_step_is_of_the_rows_batch(checkpoints, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("upstream, tasks", [("hubert", "pr,asr,sid,er,sf"), ("wav2vec2", "sid,er"), ("decoar2", "sid,er"),
-                                             ("wavlm", "sid,er")])  # fmt: skip
+@pytest.mark.parametrize(
+    "upstream, tasks",
+    [("hubert", "pr,asr,sid,er,sf"), ("wav2vec2", "sid,er"), ("decoar2", "sid,er"), ("wavlm", "sid,er")],
+)
 def test_every_row_from_dry_run_to_report(upstream, tasks, words, capsys, tmp_path):
     """The whole chain with steps scaled down; what is finished is left alone."""
     names = [name for name in rows() if name.startswith(f"{upstream}-")]
