@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.checkpoints.convention import MARK, overruled, settled
 from speechft.checkpoints.unpickle import load_untrusted
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
@@ -34,11 +35,13 @@ class Checkpoint:
 
     Attributes:
         config: the content of `config.json`.
-        preprocessor: the content of `preprocessor_config.json` ({} when the folder has none).
+        preprocessor: the content of `preprocessor_config.json`, settled (`convention.py`); {} where there is none and
+            nothing to settle.
         state: canonical names -> tensors, types as stored.
         dropped: names of task heads that were in the file and are no part of an upstream.
         head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
         native: the native configuration, likewise.
+        overruled: whether the file asks for another normalisation than `preprocessor` says.
     """
 
     config: dict[str, Any]
@@ -47,6 +50,7 @@ class Checkpoint:
     dropped: list[str] = field(default_factory=list)
     head: dict[str, Tensor] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)
+    overruled: bool = False
 
 
 def canonical_name(name: str) -> str:
@@ -131,7 +135,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
             state[canonical] = tensor
     head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
     native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
-    return Checkpoint(config, preprocessor, state, dropped, head, native)
+    return Checkpoint(
+        config, settled(config, preprocessor), state, dropped, head, native, overruled(config, preprocessor)
+    )
 
 
 def write_folder(
@@ -156,9 +162,10 @@ def write_folder(
         if checkpoint.head:
             kept = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.head.items()}
             save_file(kept, temporary / HEAD, metadata={"format": "pt"})
+        preprocessor = {**checkpoint.preprocessor, **MARK}
         texts = {
             "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
-            "preprocessor_config.json": json.dumps(checkpoint.preprocessor, indent=2, sort_keys=True) + "\n",
+            "preprocessor_config.json": json.dumps(preprocessor, indent=2, sort_keys=True) + "\n",
             **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
             **(extra_files or {}),
         }

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from speechft.checkpoints.convention import overruled, settled
 from speechft.checkpoints.folder import LEARNER, WEIGHTS, WHISPER_ENCODER, canonical_name, is_head, read_tensors
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
@@ -119,7 +120,8 @@ class FolderReader:
         self.folder = folder
         self.config: dict[str, Any] = read_json(folder / "config.json")
         preprocessor = folder / "preprocessor_config.json"
-        self.preprocessor: dict[str, Any] = read_json(preprocessor) if preprocessor.is_file() else {}
+        said: dict[str, Any] = read_json(preprocessor) if preprocessor.is_file() else {}
+        self.preprocessor, self.overruled = settled(self.config, said), overruled(self.config, said)
         self._loaded: dict[str, Tensor] | None = None
         if (folder / WEIGHTS).is_file():
             self._file = SafetensorsReader(folder / WEIGHTS)
@@ -143,6 +145,7 @@ class FolderReader:
         """
         reader = cls.__new__(cls)
         reader.folder, reader.config, reader.preprocessor = checkpoint, like.config, like.preprocessor
+        reader.overruled = False  # whatever it was, it is the run's own choice
         reader._loaded, reader._file = None, SafetensorsReader(checkpoint / LEARNER)
         # Upstreams keep their model as `model`, inside a wrapper where recordings are heard in pieces.
         names = {name.partition(".model.")[2]: name for name in reader._file.names() if name.startswith("upstream.")}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from speechft.checkpoints.convention import tell
 from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.folder import LEARNER, misfit
 from speechft.checkpoints.stream import FolderReader
@@ -53,6 +54,9 @@ def open_parents(pretrained: str | Path, finetuned: Sequence[str | Path]) -> Par
     parents = Parents(base, [_open(path, base) for path in finetuned], [str(pretrained), *map(str, finetuned)])
     try:
         _check(parents.base, parents.tuned)
+        for path, reader in zip(parents.paths[1:], parents.tuned, strict=True):
+            if reader.overruled:
+                tell(path)
     except SpeechFTError:
         parents.close()
         raise

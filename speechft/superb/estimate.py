@@ -89,7 +89,7 @@ def estimate(
             task.bar = progress.bar
     with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log"):
         compat.install()
-        for name, upstream in loaded(sources):
+        for name, upstream in loaded(sources, settings.upstream):
             own = []
             made: dict[str, str] = {}
             lengths: list[int] = []

@@ -55,7 +55,7 @@ def evaluate(
     with progress:
         return [
             _evaluate_one(upstream, name, task, settings, progress)
-            for name, upstream in loaded(sources)
+            for name, upstream in loaded(sources, settings.upstream)
             for task in chosen
         ]
 
@@ -90,12 +90,15 @@ def prepare(
     return settings, sources, chosen
 
 
-def loaded(sources: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Upstream]]:
-    """The upstreams with their names, one after the other."""
-    from speechft.upstreams.load import load_upstream
+def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:
+    """The upstreams with their names, one after the other; `conventions` as `Settings.upstream`."""
+    from speechft.upstreams import load
 
     for name, source in sources:  # one at a time in memory
-        yield name, load_upstream(source) if isinstance(source, (str, Path)) else source
+        if isinstance(source, (str, Path)):
+            yield name, load.load_upstream({**load.conventions(source), **conventions})
+        else:
+            yield name, source
 
 
 def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:

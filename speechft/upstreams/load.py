@@ -25,7 +25,7 @@ def load_upstream(
         source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a native `.pt` file
             (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), or one file of
             `configs/upstream/` as a mapping.
-        normalize: overrides the checkpoint's input normalisation.
+        normalize: overrides the checkpoint's input normalisation (`checkpoints/convention.py`).
         chunk_seconds, chunk_overlap: longer recordings in pieces of so many seconds that share so many (`Chunked`).
 
     Raises:
@@ -86,8 +86,10 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
 
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
+    from speechft.checkpoints.convention import tell
     from speechft.checkpoints.convert import read_checkpoint
     from speechft.upstreams import decoar2, speech_encoder, whisper
+    from speechft.upstreams.padded import PADDINGS
 
     if normalize is None and settings.get("normalize") is not None:
         normalize = bool(settings["normalize"])
@@ -95,6 +97,8 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
     if Path(where).expanduser().exists():
         where = str(folder)  # so that what is written down holds from any folder
     checkpoint = read_checkpoint(folder)
+    if normalize is None and checkpoint.overruled:
+        tell(where)
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
     seed = None if seed is None else int(seed)
     if checkpoint.config.get("model_type") == "whisper":
@@ -104,8 +108,8 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
     if checkpoint.config.get("model_type") == "decoar2":
         return decoar2.build(checkpoint, name, where, normalize, seed, dropout)
     padding = str(settings.get("padding") or "own")
-    if padding not in ("own", "s3prl"):
-        raise UsageError(f"unknown upstream.padding {padding!r}", "known: own, s3prl")
+    if padding not in PADDINGS:
+        raise UsageError(f"unknown upstream.padding {padding!r}", f"known: {', '.join(PADDINGS)}")
     return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout, padding)
 
 
