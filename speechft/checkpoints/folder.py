@@ -17,6 +17,8 @@ from speechft.files import read_json, whole_folder
 WEIGHTS = "model.safetensors"
 LEARNER = "learner.safetensors"  # upstream and head, in a checkpoint of stage 1
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
+OWN, CODE = "own", "upstream.py"
+"""`model_type` of an architecture of the user's own, and the file of its code."""
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 WHISPER_ENCODER = ("model.encoder.", "encoder.")
 """How the encoder's names begin in a checkpoint of the whole model; a file of the encoder alone has no such prefix."""
@@ -39,6 +41,7 @@ class Checkpoint:
         dropped: names of task heads that were in the file and are no part of an upstream.
         head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
         native: the native configuration, likewise.
+        code: the text of `upstream.py`, where the architecture is the user's own.
     """
 
     config: dict[str, Any]
@@ -47,6 +50,7 @@ class Checkpoint:
     dropped: list[str] = field(default_factory=list)
     head: dict[str, Tensor] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
 
 
 def canonical_name(name: str) -> str:
@@ -131,7 +135,12 @@ def read_folder(folder: str | Path) -> Checkpoint:
             state[canonical] = tensor
     head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
     native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
-    return Checkpoint(config, preprocessor, state, dropped, head, native)
+    code = ""
+    if config.get("model_type") == OWN:
+        if not (folder / CODE).is_file():
+            raise SpeechFTError(f"{folder / CODE} is missing", "the folder is incomplete; copy it again")
+        code = (folder / CODE).read_bytes().decode()
+    return Checkpoint(config, preprocessor, state, dropped, head, native, code)
 
 
 def write_folder(
@@ -160,8 +169,9 @@ def write_folder(
             "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
             "preprocessor_config.json": json.dumps(checkpoint.preprocessor, indent=2, sort_keys=True) + "\n",
             **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
+            **({CODE: checkpoint.code} if checkpoint.code else {}),
             **(extra_files or {}),
         }
         for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / name).write_bytes(text.encode())
     return Path(folder)

@@ -43,7 +43,7 @@ def describe(source: str) -> dict[str, Any]:
     if upstream.trainable and upstream.identity.family != "decoar2":
         switched = load_upstream(settings, normalize=not upstream.identity.normalize)
         found["changes"] = {"normalize switched": _change(usual, _pooled(switched, waves))}
-    if found["changes"] and upstream.identity.family != "sew":
+    if found["changes"] and not upstream.identity.family.startswith(("sew", "own-")):
         padded = load_upstream({**_mapping(settings), "padding": "s3prl", "normalize": upstream.identity.normalize})
         found["changes"]["2.4 s padded to 3 s as s3prl does"] = _change(usual[1:], _pooled(padded, waves)[1:])
     return found
