@@ -8,10 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "analyze", "evaluate", "finetune", "layer_similarity", "load_audio", "load_upstream", "merge"]
+__all__ = [
+    "__version__", "analyze", "audio_set", "evaluate", "finetune", "layer_similarity", "load_audio", "load_upstream",
+    "merge",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from speechft.analysis.analyze import analyze
+    from speechft.analysis.audio import audio_set
     from speechft.analysis.similarity import layer_similarity
     from speechft.data.audio import load_audio
     from speechft.superb.evaluate import evaluate
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "analyze": "speechft.analysis.analyze",
+    "audio_set": "speechft.analysis.audio",
     "layer_similarity": "speechft.analysis.similarity",
     "load_audio": "speechft.data.audio",
     "load_upstream": "speechft.upstreams.load",
