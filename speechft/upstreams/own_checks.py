@@ -101,6 +101,8 @@ def check_features(upstream: Upstream, name: str, setting: str) -> None:
                              "give [batch, frames, dim]")  # fmt: skip
         if not bool(state.isfinite().all()):
             raise UsageError(f"{setting}: state {number} of {name} is not finite", "mend the class or its weights")
+    if last.last.shape != together.last.shape or not torch.allclose(last.last, together.last, rtol=1e-3, atol=1e-4):
+        raise UsageError(f"{setting}: {name}: its last state is another one with last_only", "give the last one alone")
     count = int(alone.frames[0])
     change = max(
         float((own[0, :count] - batched[1, :count]).norm() / own[0, :count].norm().clamp(min=1e-9))

@@ -48,7 +48,11 @@ def folders(tmp_path):
             folder = tmp_path / "mine" / split / speaker
             folder.mkdir(parents=True)
             for number in range(2):
-                soundfile.write(folder / f"{speaker}-{number}.wav", tone(1.0, 200.0, seed=number), 16_000)
+                soundfile.write(
+                    folder / f"{speaker}-{number}.wav",
+                    tone(1.0, 200.0, seed=len(list(tmp_path.rglob("*.wav")))),
+                    16_000,
+                )
                 (folder / f"{speaker}-{number}.txt").write_text("Good morning\n")
     (tmp_path / "my_reader.py").write_text(block("own_corpus.md"))
     return tmp_path

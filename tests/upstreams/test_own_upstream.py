@@ -199,7 +199,9 @@ def test_weights_of_another_kind_are_read_by_the_class(apc, tmp_path):
         ("(samples - 400) // 160 + 1", "samples // 160", r"gives \[100, 56, .*"),
         ("(samples - 400) // 160 + 1", "samples / 160", r"frame_counts gives \[2\] torch.float32 for two waveforms"),
         ("states[-1] + layer(states[-1])[0]", "layer(states[0], states)[0]", r"fails on a second of noise \("),
-        ("Hidden(states[", "Hidden([one[..., :3] for one in states][", r"its dim is 32; give \[batch"),
+        ("states[-1:] if last_only else states", "[one[..., :3] for one in states][-1:] * (1 if last_only else 3)",
+         r"its dim is 32; give \[batch"),
+        ("states[-1:] if", "states[:1] if", "its last state is another one with last_only"),
         ("self.projection", "self.projector", "has a weight called 'projector"),
         ("super().__init__()", "super().__init__(); dim = dim + 1", "do not fit the class Apc: .*of another shape"),
     ],
@@ -214,7 +216,7 @@ def test_mistakes_are_explained(apc, tmp_path, old, new, message):
 
 def test_wrong_settings_are_explained(apc, tmp_path):
     for others, message in (
-        ({"wide": 3}, r"unexpected keyword argument 'wide'; give its options as \+upstream.NAME=VALUE"),
+        ({"wide": 3}, r"unexpected keyword argument 'wide'; its options are given as \+upstream.NAME=VALUE"),
         ({"kind": "nowhere.py:Apc"}, "no such file"),
         ({"kind": "Apc"}, r"upstream.kind is 'Apc'; give path/to/file.py:ClassName"),
         ({"source": str(tmp_path / "none.pt")}, "upstream.source: there is no"),
