@@ -18,6 +18,8 @@ from speechft.files import read_json, whole_folder
 WEIGHTS = "model.safetensors"
 LEARNER = "learner.safetensors"  # upstream and head, in a checkpoint of stage 1
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
+OWN, CODE = "own", "upstream.py"
+"""`model_type` of an architecture of the user's own, and the file of its code."""
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 WHISPER_ENCODER = ("model.encoder.", "encoder.")
 """How the encoder's names begin in a checkpoint of the whole model; a file of the encoder alone has no such prefix."""
@@ -42,6 +44,7 @@ class Checkpoint:
         head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
         native: the native configuration, likewise.
         overruled: whether the file asks for another normalisation than `preprocessor` says.
+        code: the text of `upstream.py`, where the architecture is the user's own.
     """
 
     config: dict[str, Any]
@@ -51,6 +54,7 @@ class Checkpoint:
     head: dict[str, Tensor] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)
     overruled: bool = False
+    code: str = ""
 
 
 def canonical_name(name: str) -> str:
@@ -135,8 +139,13 @@ def read_folder(folder: str | Path) -> Checkpoint:
             state[canonical] = tensor
     head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
     native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
+    code = ""
+    if config.get("model_type") == OWN:
+        if not (folder / CODE).is_file():
+            raise SpeechFTError(f"{folder / CODE} is missing", "the folder is incomplete; copy it again")
+        code = (folder / CODE).read_bytes().decode()
     return Checkpoint(
-        config, settled(config, preprocessor), state, dropped, head, native, overruled(config, preprocessor)
+        config, settled(config, preprocessor), state, dropped, head, native, overruled(config, preprocessor), code
     )
 
 
@@ -167,8 +176,9 @@ def write_folder(
             "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
             "preprocessor_config.json": json.dumps(preprocessor, indent=2, sort_keys=True) + "\n",
             **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
+            **({CODE: checkpoint.code} if checkpoint.code else {}),
             **(extra_files or {}),
         }
         for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / name).write_bytes(text.encode())
     return Path(folder)

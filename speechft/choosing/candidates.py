@@ -14,6 +14,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.merge.parents import open_parents
+from speechft.merge.registry import versioned
 from speechft.runs import Run
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.load import load_upstream
@@ -64,6 +65,8 @@ class Candidates:
             parents.close()
         heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}
         how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
+        if "method" in how:
+            how["method"] = versioned(how["method"])
         return {"parents": weights, "merge": how, "heard": heard}
 
     def merge(self, alpha: float, out: Path) -> Path:

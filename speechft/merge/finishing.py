@@ -11,7 +11,7 @@ import torch
 
 from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import HEAD, NATIVE
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
 from speechft.merge.parents import Parents
@@ -39,6 +39,8 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
         if (parents.base.folder / name).is_file():
             shutil.copyfile(parents.base.folder / name, folder / name)
+    if parents.base.config.get("model_type") == OWN:
+        shutil.copyfile(parents.base.folder / CODE, folder / CODE)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
     family = parents.base.config.get("model_type")
     record = {**record, "family": family, "s3prl_hub": entry, "checked": check, "versions": versions()}
