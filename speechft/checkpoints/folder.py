@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from speechft.checkpoints.unpickle import load_untrusted
+from speechft.checkpoints.tensor_file import MappedFile
+from speechft.checkpoints.weight_files import WEIGHTS, read_tensors, read_weights
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
 
-WEIGHTS = "model.safetensors"
 LEARNER = "learner.safetensors"  # upstream and head, in a checkpoint of stage 1
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
@@ -39,6 +39,8 @@ class Checkpoint:
         dropped: names of task heads that were in the file and are no part of an upstream.
         head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
         native: the native configuration, likewise.
+        mapped: the file that the tensors of `state` lie in, where they must not be copied.
+        sha256: of `state`, where it is known (`hashing.weights_sha256`).
     """
 
     config: dict[str, Any]
@@ -47,6 +49,8 @@ class Checkpoint:
     dropped: list[str] = field(default_factory=list)
     head: dict[str, Tensor] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)
+    mapped: MappedFile | None = None
+    sha256: str | None = None
 
 
 def canonical_name(name: str) -> str:
@@ -79,34 +83,12 @@ def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[i
     )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a `.safetensors` file, or a `.bin` one without unpickling anything but tensors.
-
-    Raises:
-        SpeechFTError: missing, truncated, or no such file at all.
-    """
-    if not path.is_file():
-        raise SpeechFTError(f"{path} is missing", "the folder is incomplete; copy or convert the checkpoint again")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        loaded = load_untrusted(path)
-    except SpeechFTError:
-        raise
-    except Exception as error:  # every reader has its own exception for a damaged file
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpeechFTError(
-            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
-        ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise SpeechFTError(f"{path} holds more than tensors", "convert it to a Hugging Face folder first")
-    return dict(loaded)
-
-
-def read_folder(folder: str | Path) -> Checkpoint:
+def read_folder(folder: str | Path, in_place: bool = False) -> Checkpoint:
     """Read a Hugging Face folder.
+
+    Args:
+        folder: with its weights in one file or in several.
+        in_place: leave the tensors in `model.safetensors`, see `Checkpoint.mapped`.
 
     Raises:
         SpeechFTError: the folder, `config.json` or the weights are missing or damaged.
@@ -119,11 +101,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
         raise SpeechFTError(f"{folder / 'config.json'} is no configuration", "copy or convert the checkpoint again")
     preprocessor_file = folder / "preprocessor_config.json"
     preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
-    weights = folder / WEIGHTS
-    if not weights.is_file() and (folder / "pytorch_model.bin").is_file():
-        weights = folder / "pytorch_model.bin"
+    mapped = MappedFile(folder / WEIGHTS) if in_place else None
     state, dropped = {}, []
-    for name, tensor in read_tensors(weights).items():
+    for name, tensor in (read_weights(folder) if mapped is None else mapped.tensors).items():
         canonical = canonical_name(name)
         if is_head(canonical):
             dropped.append(name)
@@ -131,7 +111,7 @@ def read_folder(folder: str | Path) -> Checkpoint:
             state[canonical] = tensor
     head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
     native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
-    return Checkpoint(config, preprocessor, state, dropped, head, native)
+    return Checkpoint(config, preprocessor, state, dropped, head, native, mapped)
 
 
 def write_folder(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.choosing.noise import LIKELY
 from speechft.files import whole_file
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "0.45"  # Okabe and Ito's
@@ -39,6 +40,9 @@ def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
     for panel, one in zip(axes.flat, objectives, strict=False):
         values = [row["scores"][one["name"]] for row in rows]
         panel.plot(alphas, values, "-", color=_BLUE, linewidth=1.5)
+        intervals = [row["intervals"].get(one["name"]) for row in rows]
+        if all(intervals):
+            panel.fill_between(alphas, *zip(*intervals, strict=True), color=_BLUE, alpha=0.15, linewidth=0)
         _points(panel, choice, alphas, values)
         panel.axhline(values[alphas.index(0.0)], color=_GREY, linestyle=":", linewidth=1.2)
         panel.set(xlabel="α (weight of the fine-tuned side)", ylabel=_heading(one))
@@ -77,16 +81,52 @@ def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[flo
 
 
 def table(choice: Mapping[str, Any]) -> list[str]:
-    """The sweep in Markdown, a row per α, and which one was chosen by what rule."""
-    objectives = choice["objectives"]
-    heads = ["α", *(_heading(one) for one in objectives), "front", ""]
+    """The sweep in Markdown, a row per α, which one was chosen by what rule, what that means, and how sure it is."""
+    objectives, rows = choice["objectives"], choice["candidates"]
+    sure = choice["draws"] > 0
+    heads = ["α", *(_heading(one) for one in objectives), "front", *(["chosen in draws"] if sure else []), ""]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in choice["candidates"]:
+    for row in rows:
         notes = ["pre-trained"] * (row["alpha"] == 0) + ["chosen"] * (row["alpha"] == choice["chosen"])
-        values = [f"{row['scores'][one['name']]:.{one['digits']}f}" for one in objectives]
-        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", ", ".join(notes)]
+        values = [_value(row, one) for one in objectives]
+        share = [f"{100 * row['chosen_share']:.0f} %"] if sure else []
+        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", *share, ", ".join(notes)]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}"]
+    return [*lines, "", *told(choice)]
+
+
+def told(choice: Mapping[str, Any]) -> list[str]:
+    """The choice in sentences, for somebody who was not there."""
+    lines = [f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}."]
+    reached = [
+        f"{100 * choice['reached'][one['name']]:.0f} % in {one['title']}"
+        for one in choice["objectives"] if choice["reached"][one["name"]] is not None
+    ]  # fmt: skip
+    if reached:
+        lines.append(
+            f"Between the worst (0 %) and the best (100 %) point of the front it lies at {', '.join(reached)}."
+        )
+    if choice["draws"]:
+        likely = [
+            (row["chosen_share"], row["alpha"]) for row in choice["candidates"] if row["chosen_share"] >= LIKELY
+        ]  # fmt: skip
+        likely.sort(key=lambda one: (-one[0], one[1]))
+        words = ", ".join(f"{alpha:g} in {100 * share:.0f} %" for share, alpha in likely)
+        lines.append(
+            f"In brackets: 95 % intervals over {choice['draws']} bootstrap draws of the dev utterances. On these draws the "
+            f"rule chooses {words or 'no alpha in more than a few'}."
+        )
+        others = [f"{alpha:g}" for _, alpha in likely if alpha != choice["chosen"]]
+        if others:
+            lines.append(f"So this dev set does not tell {choice['chosen']:g} from {', '.join(others)}.")
+        lines.append("Other seeds of the fine-tuning are not in this.")
+    return lines
+
+
+def _value(row: Mapping[str, Any], objective: Mapping[str, Any]) -> str:
+    digits, ends = objective["digits"], row["intervals"].get(objective["name"])
+    text = f"{row['scores'][objective['name']]:.{digits}f}"
+    return text if ends is None else f"{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
 def _heading(objective: Mapping[str, Any]) -> str:

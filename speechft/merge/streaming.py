@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from speechft.checkpoints.hashing import WeightsHash
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 from speechft.merge import weight_norm
 from speechft.merge.method import Method
 from speechft.merge.methods._tensors import tensor_seed
@@ -51,12 +52,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How tensors are merged: the method, its parameters, its statistics, and how weight norm is taken."""
+    """How tensors are merged: the method, its parameters, its statistics, how weight norm is taken, and where a method
+    that trims whole models cuts."""
 
     method: Method
     parameters: dict[str, Any]
     statistics: Statistics | None = None
     effective: bool = False
+    thresholds: Sequence[float] | None = None
 
     def merge(self, name: str, base: Tensor, tuned: Sequence[Tensor], alpha: float,
               statistics: Sequence[Tensor | None] | None) -> Tensor:  # fmt: skip
@@ -64,6 +67,8 @@ class Recipe:
         values = dict(self.parameters)
         if statistics is not None:
             values["statistics"] = statistics
+        if self.thresholds is not None:
+            values["thresholds"] = self.thresholds
         if self.method.draws:
             values["seed"] = tensor_seed(values["seed"], name)
         return self.method.function(base, tuned, alpha, **values)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from speechft.checkpoints.hashing import streamed_sha256
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter
 from speechft.cli.main import main
 from speechft.errors import SpeechFTError
 from speechft.merge.merge import merge
