@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechft.checkpoints.weight_files import check_listed
 from speechft.errors import SpeechFTError
+from speechft.files import begin_writing
 
 _TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -23,6 +24,8 @@ _TYPES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.uint16: "U16", torch.uint32: "U32",
     torch.uint64: "U64",
 }  # fmt: skip
+_BEGIN_EVERY = 16 << 20
+"""Bytes after which the system is asked to begin with writing them to the disk."""
 _TORCH = {name: kind for kind, name in _TYPES.items()}
 
 
@@ -202,6 +205,7 @@ class SafetensorsWriter:
         text = json.dumps(header, separators=(",", ":")).encode()
         self._header = text + b" " * (-len(text) % 8)  # the data begins at a multiple of 8 bytes
         self._next, self._within = 0, 0
+        self._written = self._begun = 0
 
     def __enter__(self) -> SafetensorsWriter:
         self._stream: BinaryIO = self._path.open("wb", buffering=0)
@@ -236,7 +240,12 @@ class SafetensorsWriter:
 
     def _put(self, data: memoryview) -> None:
         while data:
-            data = data[self._stream.write(data) :]
+            written = self._stream.write(data)
+            self._written += written
+            data = data[written:]
+        if self._written - self._begun >= _BEGIN_EVERY:
+            begin_writing(self._stream.fileno(), self._begun, self._written - self._begun)
+            self._begun = self._written
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

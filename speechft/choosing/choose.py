@@ -16,6 +16,7 @@ from speechft.choosing.pareto import Point, front
 from speechft.choosing.picture import draw
 from speechft.console import duration, say, silent
 from speechft.errors import SpeechFTError, UsageError
+from speechft.figures import checked_formats
 from speechft.files import read_json, sha256_json, write_json
 from speechft.merge.alphas import checked_alphas
 from speechft.versions import versions
@@ -35,6 +36,7 @@ def choose(
     rule: str = "knee",
     lose: float = 0.01,
     extrapolate: bool = False,
+    plots: Sequence[str] = ("png",),
 ) -> dict[str, Any]:
     """Choose α for parents and merge them with it.
 
@@ -46,12 +48,13 @@ def choose(
         rule: `knee` or `budget`, see `rules`.
         lose: of the budget, a share.
         extrapolate: allow α outside [0, 1].
+        plots: formats of the picture: `png`, `pdf`, `svg`.
 
     Returns:
         What `choice.json` holds.
 
     Raises:
-        UsageError: unknown rule, α out of range, a negative budget.
+        UsageError: unknown rule or format, α out of range, a negative budget.
         SpeechFTError: what merging and scoring raise; a score that is not finite.
     """
     if rule not in rules.RULES:
@@ -59,7 +62,9 @@ def choose(
     if not (lose >= 0 and math.isfinite(lose)):
         raise UsageError(f"lose {100 * lose:g} %", "give a share of at least 0 %, such as 1%")
     sweep = checked(alphas, extrapolate)
+    plots = checked_formats(plots)
     identity = {**candidates.identity, **scorer.identity}
+    candidates = candidates.with_statistics(out)
     scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
 
     points = [turned(one.scores, scorer.objectives) for one in scored]
@@ -103,7 +108,7 @@ def choose(
         "versions": versions(),
     }
     write_json(out / "choice.json", _finite(choice))
-    draw(choice, out / "choice.png", candidates.name)
+    draw(choice, out / "choice", candidates.name, plots)
     return choice
 
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft import figures
 from speechft.choosing.noise import LIKELY
-from speechft.files import whole_file
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "0.45"  # Okabe and Ito's
 _ACROSS = 3  # panels
 
 
-def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
+def draw(choice: Mapping[str, Any], path: Path, name: str, formats: Sequence[str] = ("png",)) -> list[str]:
     """A panel per score over α, and with two scores the trade-off between them.
 
     Shapes tell what colours tell: filled points are on the front, hollow ones are not, the star is the chosen one.
 
     Args:
         choice: what `choose` returns.
-        path: a `.png`, `.svg` or `.pdf` file, written whole.
+        path: of the files, without the suffix; written whole.
         name: of the run, for the title.
+        formats: of `figures.FORMATS`.
+
+    Returns:
+        The names of the files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = figures.pyplot()
     objectives, rows = choice["objectives"], choice["candidates"]
     panels = len(objectives) + (len(objectives) == 2)
     across = min(panels, _ACROSS)
@@ -46,7 +46,6 @@ def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
         _points(panel, choice, alphas, values)
         panel.axhline(values[alphas.index(0.0)], color=_GREY, linestyle=":", linewidth=1.2)
         panel.set(xlabel="α (weight of the fine-tuned side)", ylabel=_heading(one))
-        panel.grid(alpha=0.25)
     if len(objectives) == 2:
         panel = axes.flat[2]
         xs, ys = ([row["scores"][one["name"]] for row in rows] for one in objectives)
@@ -57,14 +56,10 @@ def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
             beside = (5, 5) if place % 2 else (5, -11)  # neighbours may be close
             panel.annotate(f"{alpha:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8)
         panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
-        panel.grid(alpha=0.25)
     axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle(f"{name}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
-    pyplot.close(figure)
-    return path
+    return figures.save(figure, path, formats)
 
 
 def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[float]) -> None:
@@ -113,8 +108,8 @@ def told(choice: Mapping[str, Any]) -> list[str]:
         likely.sort(key=lambda one: (-one[0], one[1]))
         words = ", ".join(f"{alpha:g} in {100 * share:.0f} %" for share, alpha in likely)
         lines.append(
-            f"In brackets: 95 % intervals over {choice['draws']} bootstrap draws of the dev utterances. On these draws the "
-            f"rule chooses {words or 'no alpha in more than a few'}."
+            f"In brackets: 95 % intervals over {choice['draws']} bootstrap draws of the dev utterances. On these draws "
+            f"the rule chooses {words or 'no alpha in more than a few'}."
         )
         others = [f"{alpha:g}" for _, alpha in likely if alpha != choice["chosen"]]
         if others:
