@@ -187,7 +187,7 @@ def merge(
             update = seen.update.record()
             for line in told(update):
                 say(line)
-            for alpha, temporary, output in zip(labels, temporaries, outputs, strict=True):
+            for alpha, target, temporary, output in zip(labels, targets, temporaries, outputs, strict=True):
                 record = {
                     "method": chosen.name, "formula": chosen.formula, "paper": chosen.paper, "parameters": values,
                     "alpha": alpha, **_choices(choice, weight_norm, found),
@@ -195,6 +195,10 @@ def merge(
                     "parents": _parents(parents, seen), "update": update, "applied": output.applied.record(),
                     "sha256": output.sha256,
                 }  # fmt: skip
+                if replaces_another(target, record):
+                    say(
+                        f"{target} holds a merge by other settings or of other models: it is replaced (--out keeps both)"
+                    )
                 finish(temporary, record, parents, to, check)
     return [Merged(alpha, target) for alpha, target in zip(labels, targets, strict=True)]
 
@@ -208,6 +212,20 @@ def folder_name(method: str, alpha: float, choice: Choice, effective: bool = Fal
     if effective:
         words.append("effective")
     return "-".join(words)
+
+
+def replaces_another(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder holds another merge than the one of a record, which has its name."""
+    try:
+        old = read_json(folder / "merge.json")
+    except SpeechFTError:
+        return False
+
+    def identity(one: Mapping[str, Any]) -> list[Any]:
+        parents = [parent["sha256"] for parent in one.get("parents", [])]
+        return [parents, *(one.get(key) for key in ("method", "parameters", "choices"))]
+
+    return isinstance(old, dict) and identity(old) != identity(record)
 
 
 def _choices(choice: Choice, weight_norm: str, statistics: Statistics | None) -> dict[str, Any]:
