@@ -196,9 +196,7 @@ def merge(
                     "sha256": output.sha256,
                 }  # fmt: skip
                 if replaces_another(target, record):
-                    say(
-                        f"{target} holds a merge by other settings or of other models: it is replaced (--out keeps both)"
-                    )
+                    say(f"{target} holds another merge (settings or models): it is replaced; --out keeps both")
                 finish(temporary, record, parents, to, check)
     return [Merged(alpha, target) for alpha, target in zip(labels, targets, strict=True)]
 
