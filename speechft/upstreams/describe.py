@@ -46,7 +46,7 @@ def describe(source: str) -> dict[str, Any]:
     for padding, library in paddings if found["changes"] and not upstream.identity.family.startswith("own-") else ():
         if padding == "s3prl" and upstream.identity.family == "sew":
             continue
-        padded = load_upstream({**_mapping(settings), "padding": padding, "normalize": upstream.identity.normalize})
+        padded = load_upstream({**settings, "padding": padding, "normalize": upstream.identity.normalize})
         masked = ", without attention mask" if padded.identity.padding.endswith("unmasked") else ""
         what = f"2.4 s padded to 3 s as {library} does{masked}"
         found["changes"][what] = _change(usual[1:], _pooled(padded, waves)[1:])
