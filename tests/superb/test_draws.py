@@ -84,7 +84,7 @@ def verification(tmp_path):
 def test_what_is_not_stored_is_drawn_anew(budget, verification, upstream, tmp_path):
     compat.install()
     task = get_task("asv")
-    settings = {**settings_for("asv"), "crop_seconds": 0.5, "crops": 1}
+    settings = {**settings_for("asv"), "crop_seconds": 0.6, "crops": 1}
     device = torch.device("cpu")
     with quiet(tmp_path / "log"), task.environment(tmp_path):
         config = task.config(settings, verification, tmp_path)
@@ -108,7 +108,7 @@ def test_what_is_not_stored_is_drawn_anew(budget, verification, upstream, tmp_pa
 
 
 def test_a_killed_training_draws_what_it_would_have_drawn(verification, configuration, upstream, monkeypatch, tmp_path):
-    recipe = {"steps": 9, "crop_seconds": 0.5, "crops": 1}
+    recipe = {"steps": 9, "crop_seconds": 0.6, "crops": 1}
 
     def cfg(out: str) -> dict:
         made = configuration(recipe, tasks=["asv"], budget_gb=1e-9, out=str(tmp_path / out))
