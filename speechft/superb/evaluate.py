@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.superb.settings import Settings, compose
 from speechft.superb.sources import check_source, named
@@ -87,9 +87,27 @@ def prepare(
     for _, source in sources:  # a mistyped name shows now, not after hours of the ones before it
         check_source(source)
     chosen = [get_task(name) for name in settings.tasks]
-    for task in chosen:
-        task.check(settings.data, settings.superb[task.name])
+    _check(chosen, settings)
     return settings, sources, chosen
+
+
+def _check(tasks: Sequence[Task], settings: Settings) -> None:
+    """All that is missing of all tasks, in one line.
+
+    Raises:
+        SpeechFTError: files.
+        UsageError: a wrong setting.
+    """
+    missing = []
+    for task in tasks:
+        try:
+            task.check(settings.data, settings.superb[task.name])
+        except UsageError:
+            raise
+        except SpeechFTError as error:
+            missing.append(error)
+    if missing:
+        raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
 
 
 def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:
