@@ -179,8 +179,8 @@ class Fast:
         self.setting, self.task, self.data, self.upstream, self.folder = setting, task, data, upstream, folder
         # KS: a hundred seconds of each noise file would be most of this small corpus; `scale` adds them. SID: as many
         # crops as the official corpus gets, not what a small one can afford.
-        small = {"ks": {"crops": 1}, "sid": {"crop_hours": 0.0}}.get(task.name, {})
-        self.recipe = {**recipe, **small, "steps": setting.head_steps + 1}
+        small: dict[str, dict[str, float]] = {"ks": {"crops": 1}, "sid": {"crop_hours": 0.0}}
+        self.recipe = {**recipe, **small.get(task.name, {}), "steps": setting.head_steps + 1}
         self.mean_seconds = self.encoded_per_utterance = self.items_per_utterance = float("nan")
         self.row_bytes = 0
 
