@@ -3,8 +3,8 @@
 import numpy as np
 import soundfile
 
-from speechft.study.corpora import Tables
 from speechft.study.plan import Sizes
+from speechft.study.probes import Tables
 
 SIZES = Sizes(pr=(3, 2, 2), sid_speakers=6, sid=(1, 1, 2), sid_seconds=0.5, digits=(2, 1, 2), asv=(1, 2))
 _TEXTS = ("TEA FOR TWO", "TWO TEAS", "FOUR TEAS", "TEA AT TEN", "TEN TEAS")

@@ -13,9 +13,9 @@ from speechft.cli.arguments import Parser
 from speechft.cli.main import guarded
 from speechft.console import progress, say
 from speechft.errors import UsageError
-from speechft.study.corpora import Tables
 from speechft.study.pieces import run_piece
 from speechft.study.plan import SCENARIOS, STRATEGIES, Piece, Plan
+from speechft.study.probes import Tables
 
 _EPILOG = """DATA holds three tables of real speech, with the paths in them starting from their own folders:
   speechocean762/utterances.tsv    id path seconds speaker split text phones   fine-tuning, PR, characters

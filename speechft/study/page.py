@@ -13,8 +13,8 @@ import numpy as np
 from speechft.console import say
 from speechft.files import read_json, write_text
 from speechft.study import pictures
+from speechft.study.differences import Difference, difference, holm
 from speechft.study.plan import PRETRAINED, STRATEGIES, TITLES
-from speechft.study.statistics import Difference, difference, holm
 
 Scores = Mapping[str, Any]
 TRAINED = {"pr": ("pr", "characters"), "sid": ("sid", "asv")}

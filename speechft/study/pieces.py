@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import sha256_json, write_json
-from speechft.study.corpora import Tables, arrange, paths
 from speechft.study.plan import EXTRA, PRETRAINED, PROBES, TASK_OF, Piece, Plan
+from speechft.study.probes import Tables, arrange, paths
 from speechft.versions import versions
 
 

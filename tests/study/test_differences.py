@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechft.study.statistics import difference, holm
+from speechft.study.differences import difference, holm
 
 
 def score(numbers, groups, metric="acc", items="same"):

@@ -5,7 +5,7 @@ from study_speech import SIZES, make_tables
 
 from speechft.data.corpora import speaker_position
 from speechft.errors import UsageError
-from speechft.study.corpora import Tables, arrange, paths
+from speechft.study.probes import Tables, arrange, paths
 
 
 @pytest.fixture(scope="module")
