@@ -107,7 +107,7 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
         if "w2v_path" in model:
             raise SpeechFTError(
                 f"{path} was fine-tuned ({name}) and does not say from what: its w2v_args is empty",
-                "convert it with the model it started from, whose place is in its w2v_path, by transformers' script",
+                "write the configuration of the file at its w2v_path there, and save it again",
             )
         if name not in ("hubert", "wav2vec2"):
             raise SpeechFTError(
