@@ -98,7 +98,7 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
             )
         if "model" not in config and "relative_position_embedding" in config:  # Microsoft's: one flat dictionary
             family = "wavlm" if config["relative_position_embedding"] else "unispeech-sat"
-            return family, config, config, content["model"], {}
+            return family, dict(config), dict(config), content["model"], {}
         model, task = _section(config, "model"), _section(config, "task")
         if isinstance(model.get("w2v_args"), Mapping):  # fine-tuned: the upstream's own configuration is inside
             inner, normalize = model["w2v_args"], task.get("normalize")
@@ -140,8 +140,8 @@ def _symbols(content: Mapping[str, Any]) -> list[list[str] | None]:
     state = plain(content.get("task_state"))
     state = state if isinstance(state, Mapping) else {}
     books = state.get("dictionaries") or state.get("pt_dictionaries") or []
-    books = list(books.values()) if isinstance(books, Mapping) else books
-    symbols = [book.get("symbols") if isinstance(book, Mapping) else None for book in books]
+    books = list(books.values()) if isinstance(books, Mapping) else books if isinstance(books, list) else []
+    symbols: list[Any] = [book.get("symbols") if isinstance(book, Mapping) else None for book in books]
     labels = content["model"].get("label_embs_concat") if isinstance(content["model"], Mapping) else None
     if isinstance(labels, Tensor) and not (symbols and all(symbols)):
         return [[str(number) for number in range(len(labels))]]
