@@ -107,7 +107,7 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
         if "w2v_path" in model:
             raise SpeechFTError(
                 f"{path} was fine-tuned ({name}) and does not say from what: its w2v_args is empty",
-                "convert it with the model it started from, whose place is in its w2v_path, by transformers' script",
+                "write the configuration of the file at its w2v_path there, and save it again",
             )
         if name not in ("hubert", "wav2vec2"):
             raise SpeechFTError(
@@ -140,8 +140,8 @@ def _symbols(content: Mapping[str, Any]) -> list[list[str] | None]:
     state = plain(content.get("task_state"))
     state = state if isinstance(state, Mapping) else {}
     books = state.get("dictionaries") or state.get("pt_dictionaries") or []
-    books = list(books.values()) if isinstance(books, Mapping) else books
-    symbols: list[list[str] | None] = [book.get("symbols") if isinstance(book, Mapping) else None for book in books]
+    books = list(books.values()) if isinstance(books, Mapping) else books if isinstance(books, list) else []
+    symbols: list[Any] = [book.get("symbols") if isinstance(book, Mapping) else None for book in books]
     labels = content["model"].get("label_embs_concat") if isinstance(content["model"], Mapping) else None
     if isinstance(labels, Tensor) and not (symbols and all(symbols)):
         return [[str(number) for number in range(len(labels))]]
