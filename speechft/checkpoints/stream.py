@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.checkpoints.convention import overruled, settled
 from speechft.checkpoints.folder import LEARNER, WHISPER_ENCODER, canonical_name, is_head
 from speechft.checkpoints.tensor_file import ShardsReader, TensorInfo
 from speechft.checkpoints.weight_files import read_weights, weight_files
@@ -28,7 +29,8 @@ class FolderReader:
         self.folder = folder
         self.config: dict[str, Any] = read_json(folder / "config.json")
         preprocessor = folder / "preprocessor_config.json"
-        self.preprocessor: dict[str, Any] = read_json(preprocessor) if preprocessor.is_file() else {}
+        said: dict[str, Any] = read_json(preprocessor) if preprocessor.is_file() else {}
+        self.preprocessor, self.overruled = settled(self.config, said), overruled(self.config, said)
         self._loaded: dict[str, Tensor] | None = None
         files = weight_files(folder)
         if all(path.suffix == ".safetensors" for path in files):
@@ -51,6 +53,7 @@ class FolderReader:
         """
         reader = cls.__new__(cls)
         reader.folder, reader.config, reader.preprocessor = checkpoint, like.config, like.preprocessor
+        reader.overruled = False  # whatever it was, it is the run's own choice
         reader._loaded, reader._file = None, ShardsReader({checkpoint / LEARNER: None})
         # Upstreams keep their model as `model`, inside a wrapper where recordings are heard in pieces.
         names = {name.partition(".model.")[2]: name for name in reader._file.names() if name.startswith("upstream.")}

@@ -80,7 +80,7 @@ class SafetensorsReader:
     def names(self) -> list[str]:
         return sorted(self._entries)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._entries
 
     def info(self, name: str) -> TensorInfo:

@@ -14,7 +14,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.merge.parents import open_parents
-from speechft.merge.registry import method_named
+from speechft.merge.registry import method_named, versioned
 from speechft.merge.statistics import needed
 from speechft.runs import Run
 from speechft.upstreams.base import Upstream
@@ -66,6 +66,8 @@ class Candidates:
             parents.close()
         heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}
         how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
+        if "method" in how:
+            how["method"] = versioned(how["method"])
         return {"parents": weights, "merge": how, "heard": heard}
 
     def with_statistics(self, out: Path) -> Candidates:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import HEAD, NATIVE
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
@@ -34,13 +35,15 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
-    # The fine-tuned side says how its input was normalised; the hub's file of a base model says otherwise.
+    # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", parents.base.config), ("preprocessor_config.json",
-                                                              parents.tuned[0].preprocessor)):  # fmt: skip
+                                                              {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
         if (parents.base.folder / name).is_file():
             shutil.copyfile(parents.base.folder / name, folder / name)
+    if parents.base.config.get("model_type") == OWN:
+        shutil.copyfile(parents.base.folder / CODE, folder / CODE)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
     family = parents.base.config.get("model_type")
     record = {**record, "family": family, "s3prl_hub": entry, "checked": check, "versions": versions()}

@@ -107,7 +107,7 @@ def merge(
         finetuned: θ'_k: folders of the same architecture, or checkpoints of stage 1 (`checkpoints/step-N`).
         alphas: weights of the fine-tuned side; each gives `out/alpha-A/` (`out/METHOD-alpha-A/` with another method
             than `linear`). None takes the method's own, 0.25 for most.
-        method: a name of the registry.
+        method: a name of the registry, or `path/to/file.py:function` (docs/own_merge_method.md).
         out: where the merged folders go; old ones are replaced whole.
         extrapolate: allow α outside [0, 1].
         pretrained_sha256: refuse another θ0 than this one.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.checkpoints.weight_files import INDEX, WEIGHTS
 from speechft.config.locate import group_names, read_group
 from speechft.errors import SpeechFTError, UsageError
+from speechft.own import in_file
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def load_upstream(
 
     Args:
         source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a native `.pt` file
-            (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), or one file of
-            `configs/upstream/` as a mapping.
-        normalize: overrides the checkpoint's input normalisation.
+            (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), a class of your own
+            (`my_upstream.py:MyUpstream`), or one file of `configs/upstream/` as a mapping.
+        normalize: overrides the checkpoint's input normalisation (`checkpoints/convention.py`).
         chunk_seconds, chunk_overlap: longer recordings in pieces of so many seconds that share so many (`Chunked`).
 
     Raises:
@@ -79,6 +80,8 @@ _OPTIONS = ("name", "source", "family", "normalize", "random_seed", "dropout", "
 def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """How a source is to be used: the file of `configs/upstream/` that names it or its place on the hub, or defaults.
 
+    A class of the user's own becomes a folder here (`own.py: as_source`).
+
     Raises:
         UsageError: an unknown or impossible setting.
     """
@@ -92,6 +95,10 @@ def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             published = (read_group("upstream", name) for name in group_names("upstream"))
             same = next((one for one in published if one.get("source") == str(source)), {})
             settings = {**same, **settings}
+    if "kind" in settings or in_file(str(settings.get("source") or settings["name"])):
+        from speechft.upstreams.own import as_source
+
+        settings = as_source(settings)
     unknown = sorted(settings.keys() - set(_OPTIONS))
     if unknown:
         raise UsageError(f"unknown setting of an upstream: {', '.join(unknown)}", f"known: {', '.join(_OPTIONS)}")
@@ -115,6 +122,7 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
 
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
+    from speechft.checkpoints.convention import tell
     from speechft.checkpoints.convert import read_checkpoint
 
     if normalize is None and settings.get("normalize") is not None:
@@ -122,11 +130,16 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
     folder = locate(where)
     if Path(where).expanduser().exists():
         where = str(folder)  # so that what is written down holds from any folder
-    return _built(read_checkpoint(folder), settings, where, normalize)
+    checkpoint = read_checkpoint(folder)
+    if normalize is None and checkpoint.overruled:
+        tell(where)
+    return _built(checkpoint, settings, where, normalize)
 
 
 def _built(checkpoint: Checkpoint, settings: Mapping[str, Any], where: str, normalize: bool | None) -> Upstream:
-    from speechft.upstreams import decoar2, speech_encoder, whisper
+    from speechft.checkpoints.folder import OWN
+    from speechft.upstreams import decoar2, own, speech_encoder, whisper
+    from speechft.upstreams.padded import PADDINGS
 
     name = str(settings["name"])
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
@@ -137,19 +150,25 @@ def _built(checkpoint: Checkpoint, settings: Mapping[str, Any], where: str, norm
         return whisper.build(checkpoint, name, where, seed, dropout)
     if checkpoint.config.get("model_type") == "decoar2":
         return decoar2.build(checkpoint, name, where, normalize, seed, dropout)
+    if checkpoint.config.get("model_type") == OWN:
+        return own.build(checkpoint, name, where, normalize, seed)
     padding = str(settings.get("padding") or "own")
-    if padding not in ("own", "s3prl"):
-        raise UsageError(f"unknown upstream.padding {padding!r}", "known: own, s3prl")
+    if padding not in PADDINGS:
+        raise UsageError(f"unknown upstream.padding {padding!r}", f"known: {', '.join(PADDINGS)}")
     return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout, padding)
 
 
 def locate(source: str) -> Path:
     """The local folder or `.pt` file of a checkpoint.
 
-    An asset of the package, a path, or a hub name fetched into the hub's cache.
+    An asset of the package, a path, a class of the user's own, or a hub name fetched into the hub's cache.
     """
     if source.startswith("asset:"):
         return ASSETS / source.removeprefix("asset:")
+    if in_file(source):
+        from speechft.upstreams.own import folder_of
+
+        return folder_of(source)
     path = Path(source).expanduser()
     if source in group_names("upstream"):
         where = read_group("upstream", source).get("source")

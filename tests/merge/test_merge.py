@@ -169,7 +169,7 @@ def test_the_merged_model_hears_what_the_fine_tuned_one_heard(parents, tmp_path)
     assert load_upstream(tuned).identity.normalize is load_upstream(model.folder).identity.normalize is False
     differs = tmp_path / "differs"
     shutil.copytree(other, differs)
-    (differs / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (differs / "preprocessor_config.json").write_text('{"do_normalize": true, "written_by": "speechft"}')
     with pytest.raises(SpeechFTError, match="disagree about input normalisation"):
         merge(hub, [tuned, differs], out=tmp_path / "out")
 
