@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BEHIND = 4 << 20
+_BEHIND = 2 << 20
 """Bytes that a hash made beside other work may be behind, unless one piece has more."""
 
 

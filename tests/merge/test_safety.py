@@ -135,7 +135,8 @@ def test_the_command_says_what_it_merged(parents, tmp_path, capsys):
     assert model == {"alpha": 0.5, "folder": str(tmp_path / "ties-alpha-0.5-varied")}
     complete(tmp_path / "ties-alpha-0.5-varied")
     record = json.loads((tmp_path / "ties-alpha-0.5-varied" / "merge.json").read_text())
-    assert record["parameters"] == {"density": 0.3, "weights": [1.0, 0.5]} and record["choices"] == {"keep": ["cnn"]}
+    assert record["parameters"] == {"density": 0.3, "scope": "tensor", "weights": [1.0, 0.5]}
+    assert record["choices"] == {"keep": ["cnn"]}
     assert record["checked"] and "‖τ‖ = " in err and "layers.1 " in err and "feature_extractor " in err
 
 
