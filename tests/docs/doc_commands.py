@@ -265,7 +265,7 @@ def _report(paths: Any, out: Any, base: Any, reference: str, *others: Any) -> No
     from speechft.report.published import references
 
     checked_formats(others[-1])
-    assert reference in references() or "." in reference
+    assert reference in references() or "." in reference, f"there is no reference {reference!r}"
     raise Reached
 
 
