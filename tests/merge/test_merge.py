@@ -75,6 +75,16 @@ def test_a_merged_folder_is_complete_and_loads_everywhere(parents, tmp_path):
         assert torch.allclose(ours([wave]).last, theirs(wave[None]).last_hidden_state, atol=1e-5)
 
 
+def test_from_python_more_than_once(parents, tmp_path):
+    """The package that the first call imports takes the function's name."""
+    import speechft
+
+    base, tuned = parents
+    for name in ("first", "second"):
+        made = speechft.merge(base, tuned, [0.5], out=tmp_path / name)
+        assert [one.folder for one in made] == [tmp_path / name / "alpha-0.5"]
+
+
 def test_update_sizes_are_norms(parents, tmp_path):
     base, (tuned, _) = parents
     (model,) = merge(base, [tuned], out=tmp_path)
