@@ -42,7 +42,8 @@ def describe(source: str) -> dict[str, Any]:
     if upstream.trainable and upstream.identity.family != "decoar2":
         switched = load_upstream(settings, normalize=not upstream.identity.normalize)
         found["changes"] = {"normalize switched": _change(usual, _pooled(switched, waves))}
-    for padding, library in (("s3prl", "s3prl"), ("huggingface", "transformers")) if found["changes"] else ():
+    paddings = (("s3prl", "s3prl"), ("huggingface", "transformers"))
+    for padding, library in paddings if found["changes"] and not upstream.identity.family.startswith("own-") else ():
         if padding == "s3prl" and upstream.identity.family == "sew":
             continue
         padded = load_upstream({**settings, "padding": padding, "normalize": upstream.identity.normalize})

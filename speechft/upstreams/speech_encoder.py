@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft.checkpoints.folder import Checkpoint, misfit
+from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.kept_cnn import KeptCnn
 from speechft.upstreams.padded import attended, masked_group_norm, stacked
 
@@ -252,11 +253,10 @@ def build(
         config.mask_time_prob = config.mask_feature_prob = 0.0  # no such weight in the file, so none in the model
     elif random_seed is not None or "masked_spec_embed" in checkpoint.state:
         config.mask_time_prob = max(config.mask_time_prob, 0.05)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed or 0)
-        model = model_class(config)
     if random_seed is None:
-        _fill(model, checkpoint.state, source)
+        model = filled(lambda: model_class(config), checkpoint.state, source, copy=checkpoint.mapped is None)
+    else:
+        model = drawn(lambda: model_class(config), random_seed)
     normalize = bool(checkpoint.preprocessor.get("do_normalize", True)) if normalize is None else normalize
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
@@ -265,19 +265,10 @@ def build(
     }  # fmt: skip
     if padding == "huggingface" and not preprocessor["return_attention_mask"]:
         padding = "huggingface-unmasked"
-    identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()), padding)
+    sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
+    identity = Identity(name, str(family), source, normalize, sha256, padding)
     if family == "sew":
         from speechft.upstreams.sew import Sew
 
         return Sew(model, checkpoint.config, preprocessor, identity).eval()
     return SpeechEncoder(model, checkpoint.config, preprocessor, identity).eval()
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    problems = misfit(own, {name: tensor.shape for name, tensor in state.items()})
-    if problems:
-        raise SpeechFTError(
-            f"the weights of {source} do not fit its config.json: {problems}", "the checkpoint is foreign or damaged"
-        )
-    model.load_state_dict(state, strict=True)

@@ -12,7 +12,8 @@ from speechft.errors import UsageError
 def test_every_choice_composes(group):
     needed = {"joint": "task.tasks={pr: {}}", "sequential": "task.tasks={pr: {}}", "own": "task.kind=mine.py:Mine"}
     for name in group_names(group):
-        settings = compose("train", [f"{group}={name}", "data=synthetic", *filter(None, [needed.get(name)])])
+        extra = "upstream.kind=mine.py:Mine" if (group, name) == ("upstream", "own") else needed.get(name)
+        settings = compose("train", [f"{group}={name}", "data=synthetic", *filter(None, [extra])])
         assert settings[group] == {
             **settings[group],
             **{k: v for k, v in read_group(group, name).items() if k == "name"},

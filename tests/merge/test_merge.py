@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from small import save_upstream
 
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge
 from speechft.merge.methods.linear import linear
