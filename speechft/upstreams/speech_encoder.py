@@ -12,6 +12,7 @@ from speechft.checkpoints.folder import Checkpoint, misfit
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+from speechft.upstreams.convolutions import convolve
 from speechft.upstreams.kept_cnn import KeptCnn
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
@@ -75,15 +76,7 @@ class SpeechEncoder(Upstream):
         waveform gives the same features alone and in a batch.
         """
         layers = self.model.feature_extractor.conv_layers
-        hidden = waves[:, None]
-        for index, layer in enumerate(layers):
-            if index == 0 and self._group_norm:
-                kernel, stride = self._kernels[0]
-                valid = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
-                hidden = layer.activation(_masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
-            else:
-                hidden = layer(hidden)
-        return hidden
+        return convolve(layers, waves, lengths, self._kernels[0] if self._group_norm else None)
 
     def project(self, features: Tensor) -> Tensor:
         """CNN output `[batch, channels, frames]` to transformer input `[batch, frames, dim]`."""
@@ -210,18 +203,6 @@ def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
     for index, layer in enumerate(encoder.layers):
         parts[f"layers.{index}"] = list(layer.parameters())
     return parts
-
-
-def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape.
-
-    Item by item: torch's kernel passes over the memory twice, a masked formula written out nine times.
-    """
-    counts, length = valid.tolist(), hidden.shape[-1]
-    if min(counts) >= length:
-        return norm(hidden)
-    rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
-    return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)
 
 
 def build(
