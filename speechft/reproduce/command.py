@@ -93,7 +93,8 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     problems = [*found.problems, *too_little]
     known = sum(cost.seconds or 0.0 for cost in each)
     unknown = any(cost.seconds is None for cost in each)
-    device, deviations = _device(), _deviations(picked)
+    device = _device()
+    deviations = _deviations(picked)
     value = {
         "rows": [row.name for row in picked], "problems": problems, "notes": found.notes, "device": device,
         "hours": known / 3600, "hours_complete": not unknown, "disk": disk, "deviations": deviations,

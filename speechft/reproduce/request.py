@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechft.config.compose import compose_section
 from speechft.errors import UsageError
 from speechft.reproduce.rows import superb_tasks, upstreams
 
@@ -85,7 +84,10 @@ def read_request(
 
 def data_names() -> list[str]:
     """The names that `data.NAME=` can have."""
-    return sorted({*TRAINING, *(compose_section("eval", [], "data"))} - {"synthetic"})
+    from speechft.superb.settings import compose
+
+    names = compose()["data"]
+    return sorted({*TRAINING, *(str(name) for name in names)} - {"synthetic"})
 
 
 def override(key: str, value: str) -> str:

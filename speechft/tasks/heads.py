@@ -43,16 +43,16 @@ def mean_over_frames(states: Tensor, frames: Tensor) -> Tensor:
 
 
 class BlstmHead(nn.Module):
-    """dim -> hidden, `layers` bidirectional LSTMs with dropout after each, -> classes.
+    """dim -> hidden, `layers` bidirectional LSTMs with dropout behind each, -> classes.
 
-    The paper's ASR model (section IV); `RNNs` of s3prl/downstream/asr/model.py.
+    The paper's ASR model (section IV; `RNNs` of s3prl/downstream/asr/model.py, where the last layer has dropout too).
     """
 
     def __init__(self, dim: int, hidden: int, classes: int, layers: int = 3, dropout: float = 0.2) -> None:
         super().__init__()
         self.project = nn.Linear(dim, hidden)
         self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)  # torch's own is between the layers, not after the last
+        self.dropout = nn.Dropout(dropout)  # LSTM has none behind its last layer
         self.output = nn.Linear(2 * hidden, classes)
 
     def forward(self, states: Tensor, frames: Tensor) -> Tensor:
@@ -71,57 +71,3 @@ def build_head(kind: str, dim: int, hidden: int, classes: int, dropout: float) -
     from speechft.errors import UsageError
 
     raise UsageError(f"unknown head {kind!r}", "known: linear, blstm")
-
-
-def mask_features(
-    states: Tensor, frames: Tensor, time_masks: int, time_width: int, dim_masks: int, dim_width: int, time_warp: int = 0
-) -> Tensor:
-    """SpecAugment on features (1904.08779): time warped, then random spans of frames and of dimensions set to zero.
-
-    Args:
-        states: `[batch, frames, dim]`.
-        frames: `[batch]` valid frames; spans start inside them.
-        time_masks, time_width: how many spans of 0 to `time_width` frames.
-        dim_masks, dim_width: how many spans of 0 to `dim_width` dimensions.
-        time_warp: see `warp_time`; 0 for none.
-    """
-    if time_warp:
-        states = warp_time(states, frames, time_warp)
-    batch, length, dim = states.shape
-    keep = torch.ones(batch, length, dim, dtype=torch.bool, device=states.device)
-    for count, width, axis in ((time_masks, time_width, 1), (dim_masks, dim_width, 2)):
-        size = frames if axis == 1 else torch.full_like(frames, dim)
-        places = torch.arange(states.shape[axis], device=states.device)
-        for _ in range(count):
-            span = torch.randint(0, width + 1, (batch,), device=states.device).minimum(size)
-            start = (torch.rand(batch, device=states.device) * (size - span + 1)).long()
-            inside = (places >= start[:, None]) & (places < (start + span)[:, None])
-            keep &= ~(inside[:, :, None] if axis == 1 else inside[:, None, :])
-    return states * keep
-
-
-def warp_time(states: Tensor, frames: Tensor, window: int) -> Tensor:
-    """SpecAugment's time warp: a random frame of each item moves by up to `window` frames, and what is before and after
-    it is stretched to fit (bicubic, as in s3prl/downstream/specaug.py). Items of at most two windows stay.
-
-    Args:
-        states: `[batch, frames, dim]`.
-        frames: `[batch]` valid frames.
-    """
-    rows = []
-    for row, count in zip(states, frames.tolist(), strict=True):
-        if count > 2 * window:
-            centre = int(torch.randint(window, count - window, ()))
-            moved = int(torch.randint(centre - window, centre + window, ())) + 1
-            parts = _stretched(row[:centre], moved), _stretched(row[centre:count], count - moved), row[count:]
-            rows.append(torch.cat(parts))
-        else:
-            rows.append(row)
-    return torch.stack(rows)
-
-
-def _stretched(part: Tensor, length: int) -> Tensor:
-    """`[frames, dim]` -> `[length, dim]`."""
-    size = (length, part.shape[1])
-    wide = nn.functional.interpolate(part[None, None].float(), size, mode="bicubic", align_corners=False)
-    return wide[0, 0].to(part.dtype)

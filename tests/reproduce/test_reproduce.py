@@ -153,7 +153,7 @@ def test_a_timed_step_is_of_the_rows_batch(checkpoints, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "upstream, tasks",
+    ("upstream", "tasks"),
     [("hubert", "pr,asr,sid,er,sf"), ("wav2vec2", "sid,er"), ("decoar2", "sid,er"), ("wavlm", "sid,er")],
 )
 def test_every_row_from_dry_run_to_report(upstream, tasks, words, capsys, tmp_path):
