@@ -72,7 +72,7 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     for number, part in enumerate(parts.values(), 1):
         if devices.is_first():
             say(f"{number} of {len(parts)}: {part.name}")
-        stage = finetune(_stage(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
+        stage = finetune(stage_of(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
         before = str(stage.folder)
         stages.append((part.name, stage))
     if devices.is_first():
@@ -89,7 +89,14 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     return run
 
 
-def _stage(settings: Mapping[str, Any], part: Part, before: str | None) -> dict[str, Any]:
+def stage_of(settings: Mapping[str, Any], part: Part, before: str | None = None) -> dict[str, Any]:
+    """The configuration of one part of a sequence.
+
+    Args:
+        settings: the whole's.
+        part: the part.
+        before: the run of the part before, if there is one.
+    """
     return {
         **settings,
         "name": f"{settings['name']}-{part.name}",
