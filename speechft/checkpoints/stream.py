@@ -10,10 +10,14 @@ from torch import Tensor
 
 from speechft.checkpoints.convention import overruled, settled
 from speechft.checkpoints.folder import LEARNER, WHISPER_ENCODER, canonical_name, is_head
+from speechft.checkpoints.hashing import WeightsHash
 from speechft.checkpoints.tensor_file import ShardsReader, TensorInfo
 from speechft.checkpoints.weight_files import read_weights, weight_files
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
+
+_PIECE = 1 << 18
+"""Elements that are hashed at once."""
 
 
 class FolderReader:
@@ -78,6 +82,16 @@ class FolderReader:
             tensor = self._loaded[name]
             return tensor if stop is None else tensor.reshape(-1)[start:stop]
         return self._file.read(self._names[name], start, stop)
+
+    def sha256(self) -> str:
+        """`hashing.weights_sha256` of the folder, a piece of a tensor in memory at a time."""
+        digest = WeightsHash()
+        for name in self.names():
+            info = self.info(name)
+            digest.begin(name, info.dtype, info.shape)
+            for start in range(0, info.size, _PIECE):
+                digest.update(self.read(name, start, min(start + _PIECE, info.size)))
+        return digest.hexdigest()
 
     def close(self) -> None:
         if self._loaded is None:

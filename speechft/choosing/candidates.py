@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from speechft.checkpoints.hashing import streamed_sha256
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
@@ -61,7 +60,7 @@ class Candidates:
         """
         parents = open_parents(str(self.upstream["source"]), self.options.get("checkpoints") or self.finetuned)
         try:
-            weights = [streamed_sha256(one.names(), one.read) for one in (parents.base, *parents.tuned)]
+            weights = [one.sha256() for one in (parents.base, *parents.tuned)]
         finally:
             parents.close()
         heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}

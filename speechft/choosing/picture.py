@@ -27,6 +27,11 @@ def draw(choice: Mapping[str, Any], path: Path, name: str, formats: Sequence[str
     Returns:
         The names of the files.
     """
+    return figures.save(figure_of(choice, name), path, formats)
+
+
+def figure_of(choice: Mapping[str, Any], name: str) -> Any:
+    """The picture itself; the arguments are those of `draw`."""
     pyplot = figures.pyplot()
     objectives, rows = choice["objectives"], choice["candidates"]
     panels = len(objectives) + (len(objectives) == 2)
@@ -40,7 +45,7 @@ def draw(choice: Mapping[str, Any], path: Path, name: str, formats: Sequence[str
     for panel, one in zip(axes.flat, objectives, strict=False):
         values = [row["scores"][one["name"]] for row in rows]
         panel.plot(alphas, values, "-", color=_BLUE, linewidth=1.5)
-        intervals = [row["intervals"].get(one["name"]) for row in rows]
+        intervals = [row.get("intervals", {}).get(one["name"]) for row in rows]
         if all(intervals):
             panel.fill_between(alphas, *zip(*intervals, strict=True), color=_BLUE, alpha=0.15, linewidth=0)
         _points(panel, choice, alphas, values)
@@ -57,9 +62,9 @@ def draw(choice: Mapping[str, Any], path: Path, name: str, formats: Sequence[str
             panel.annotate(f"{alpha:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8)
         panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
     axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
-    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"{name}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
-    return figures.save(figure, path, formats)
+    return figure
 
 
 def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[float]) -> None:
@@ -77,31 +82,36 @@ def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[flo
 
 def table(choice: Mapping[str, Any]) -> list[str]:
     """The sweep in Markdown, a row per α, which one was chosen by what rule, what that means, and how sure it is."""
-    objectives, rows = choice["objectives"], choice["candidates"]
-    sure = choice["draws"] > 0
-    heads = ["α", *(_heading(one) for one in objectives), "front", *(["chosen in draws"] if sure else []), ""]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in rows:
+    head, rows = cells(choice)
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return [*lines, "", *told(choice)]
+
+
+def cells(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of that table."""
+    objectives, sure = choice["objectives"], choice.get("draws", 0) > 0
+    head = ["α", *(_heading(one) for one in objectives), "front", *(["chosen in draws"] if sure else []), ""]
+    rows = []
+    for row in choice["candidates"]:
         notes = ["pre-trained"] * (row["alpha"] == 0) + ["chosen"] * (row["alpha"] == choice["chosen"])
         values = [_value(row, one) for one in objectives]
         share = [f"{100 * row['chosen_share']:.0f} %"] if sure else []
-        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", *share, ", ".join(notes)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", *told(choice)]
+        rows.append([f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", *share, ", ".join(notes)])
+    return head, rows
 
 
 def told(choice: Mapping[str, Any]) -> list[str]:
     """The choice in sentences, for somebody who was not there."""
     lines = [f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}."]
     reached = [
-        f"{100 * choice['reached'][one['name']]:.0f} % in {one['title']}"
-        for one in choice["objectives"] if choice["reached"][one["name"]] is not None
+        f"{100 * share:.0f} % in {one['title']}"
+        for one in choice["objectives"] if (share := choice.get("reached", {}).get(one["name"])) is not None
     ]  # fmt: skip
     if reached:
         lines.append(
             f"Between the worst (0 %) and the best (100 %) point of the front it lies at {', '.join(reached)}."
         )
-    if choice["draws"]:
+    if choice.get("draws"):
         likely = [
             (row["chosen_share"], row["alpha"]) for row in choice["candidates"] if row["chosen_share"] >= LIKELY
         ]  # fmt: skip
@@ -119,7 +129,7 @@ def told(choice: Mapping[str, Any]) -> list[str]:
 
 
 def _value(row: Mapping[str, Any], objective: Mapping[str, Any]) -> str:
-    digits, ends = objective["digits"], row["intervals"].get(objective["name"])
+    digits, ends = objective["digits"], row.get("intervals", {}).get(objective["name"])
     text = f"{row['scores'][objective['name']]:.{digits}f}"
     return text if ends is None else f"{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 

@@ -13,7 +13,7 @@ from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
                  "trainer.trackers", "trainer.gradient_checkpointing",
-                 "trainer.checkpoint_every", "allow_changed_config")  # fmt: skip
+                 "trainer.checkpoint_every", "allow_changed_config", "paper.")  # fmt: skip
 """Beginnings of keys that do not change what a run computes, so a resumed run may differ in them (`trainer.keep` is
 `keep_best`, `keep_cnn` and `keep_cnn_gb`, too)."""
 
@@ -24,6 +24,19 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: an unknown key, group or choice, or a malformed override.
     """
+    return _composed(primary, overrides, None)
+
+
+def compose_section(primary: str, overrides: Sequence[str], section: str) -> dict[str, Any]:
+    """One section of `compose`, where values may still be missing in others.
+
+    Raises:
+        UsageError: as `compose`.
+    """
+    return _composed(primary, overrides, section)
+
+
+def _composed(primary: str, overrides: Sequence[str], section: str | None) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -36,7 +49,8 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
             GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = hydra_compose(primary, overrides=spelled_out(primary, overrides))
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        chosen = config if section is None else config[section]
+        container = OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(primary, error) from error
     assert isinstance(container, dict)

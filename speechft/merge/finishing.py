@@ -13,7 +13,6 @@ import torch
 from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
 from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
-from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
@@ -77,6 +76,6 @@ def run_once(folder: Path, sha256: str) -> None:
 def _hash_of(folder: Path) -> str:
     reader = FolderReader(folder)
     try:
-        return streamed_sha256(reader.names(), reader.read)
+        return reader.sha256()
     finally:
         reader.close()

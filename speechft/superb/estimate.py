@@ -76,8 +76,9 @@ def estimate(
     """
     from speechft.superb import compat
     from speechft.superb import state as saved
-    from speechft.superb.evaluate import finished_before, loaded
+    from speechft.superb.evaluate import finished_before
     from speechft.superb.quiet import quiet
+    from speechft.superb.sources import loaded
     from speechft.superb.timing import speed_of
 
     parts: list[Part] = []

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.superb.settings import Settings, compose
-from speechft.superb.sources import check_source, named
+from speechft.superb.sources import check_source, loaded, named
 from speechft.superb.tasks import get_task
 
 if TYPE_CHECKING:
@@ -108,17 +108,6 @@ def _check(tasks: Sequence[Task], settings: Settings) -> None:
             missing.append(error)
     if missing:
         raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
-
-
-def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:
-    """The upstreams with their names, one after the other; `conventions` as `Settings.upstream`."""
-    from speechft.upstreams import load
-
-    for name, source in sources:  # one at a time in memory
-        if isinstance(source, (str, Path)):
-            yield name, load.load_upstream({**load.conventions(source), **conventions})
-        else:
-            yield name, source
 
 
 def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:

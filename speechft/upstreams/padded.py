@@ -57,15 +57,3 @@ def attended(lengths: Tensor, frames: Tensor, padded: int, padding: str, family:
         return frames
     share = int(lengths.max()) // padded
     return torch.div(lengths + share - 1, share, rounding_mode="floor").clamp(max=padded)
-
-
-def masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape.
-
-    Item by item: torch's kernel passes over the memory twice, a masked formula written out nine times.
-    """
-    counts, length = valid.tolist(), hidden.shape[-1]
-    if min(counts) >= length:
-        return norm(hidden)
-    rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
-    return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)

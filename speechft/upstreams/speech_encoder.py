@@ -12,9 +12,10 @@ from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+from speechft.upstreams.convolutions import convolve
 from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.kept_cnn import KeptCnn
-from speechft.upstreams.padded import attended, masked_group_norm, stacked
+from speechft.upstreams.padded import attended, stacked
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
 
@@ -75,15 +76,7 @@ class SpeechEncoder(Upstream):
         waveform gives the same features alone and in a batch.
         """
         layers = self.model.feature_extractor.conv_layers
-        hidden = waves[:, None]
-        for index, layer in enumerate(layers):
-            if index == 0 and self._group_norm:
-                kernel, stride = self._kernels[0]
-                valid = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
-                hidden = layer.activation(masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
-            else:
-                hidden = layer(hidden)
-        return hidden
+        return convolve(layers, waves, lengths, self._kernels[0] if self._group_norm else None)
 
     def project(self, features: Tensor) -> Tensor:
         """CNN output `[batch, channels, frames]` to transformer input `[batch, frames, dim]`."""

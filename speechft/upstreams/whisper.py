@@ -33,6 +33,7 @@ class WhisperEncoder(Upstream):
         identity: what it is.
     """
 
+    trainable = True
     mel: Tensor
     window: Tensor
 
@@ -105,11 +106,9 @@ class WhisperEncoder(Upstream):
         return (states[-1:] if last_only else states), frames
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
+        """All but the positions, which are fixed sinusoids and never train."""
         model = self.model
-        parts = {
-            "cnn": [*model.conv1.parameters(), *model.conv2.parameters()],
-            "position": list(model.embed_positions.parameters()),
-        }
+        parts = {"cnn": [*model.conv1.parameters(), *model.conv2.parameters()]}
         for index, layer in enumerate(model.layers):
             parts[f"layers.{index}"] = list(layer.parameters())
         parts["layer_norm"] = list(model.layer_norm.parameters())

@@ -268,3 +268,26 @@ def test_names_of_results(tmp_path):
     assert named({"mine": tmp_path / "plain", "a/b": "x"}) == [("mine", tmp_path / "plain"), ("a--b", "x")]
     with pytest.raises(SpeechFTError, match="holds no model"):
         named([tmp_path / "empty"])
+
+
+def test_how_the_upstreams_hear_can_be_asked_for(configuration, upstream_folder, tmp_path):
+    """For all of a command; a result says it, and is not taken for one that was heard otherwise."""
+    cfg = configuration(tasks="sid")
+    (usual,) = evaluate([upstream_folder], cfg=cfg)
+    cfg["upstream"] = {"normalize": not usual["upstream"]["normalize"], "padding": None}
+    listener = Listener()
+    (other,) = evaluate([upstream_folder], cfg=cfg, progress=listener)
+    assert (
+        other["upstream"]["normalize"] is not usual["upstream"]["normalize"] and "finished before" not in listener.text
+    )
+    assert other["upstream"]["sha256"] == usual["upstream"]["sha256"] and other["loss"] != usual["loss"]
+
+
+def test_other_paddings_are_for_s3prls_own_batches(configuration, upstream_folder):
+    cfg = {**configuration(tasks="sid"), "upstream": {"padding": "s3prl"}}
+    with pytest.raises(UsageError, match=r"upstream.padding=s3prl is about s3prl's batches.*--engine s3prl"):
+        evaluate([upstream_folder], cfg=cfg)
+    (result,) = evaluate([upstream_folder], engine="s3prl", cfg=cfg)
+    assert result["upstream"]["padding"] == "s3prl"
+    with pytest.raises(UsageError, match=r"unknown upstream\.paddign; known: normalize, padding"):
+        evaluate([upstream_folder], cfg={**cfg, "upstream": {"paddign": "own"}})
