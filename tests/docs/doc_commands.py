@@ -57,6 +57,12 @@ def _script(words: Sequence[str]) -> None:
             expect(lambda: bench._command(list(words[1:])))
     elif words[0] == "scripts/demo":
         reach(["demo", *words[1:]])
+    elif words[0] == "scripts/reproduce":
+        reproduce = import_module("speechft.reproduce.command")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reproduce, "plan", _reached)
+            patch.setattr("speechft.reproduce.request._read", lambda file: {})
+            expect(lambda: reproduce._command([word for word in words[1:] if word != "..."]))
     elif words[0] == "scripts/docs":
         assert words[1:2] in ([], ["build"], ["serve"])
 

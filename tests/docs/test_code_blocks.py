@@ -19,6 +19,7 @@ from doc_keys import FOREIGN_OPTIONS, keys, options
 from doc_words import commands
 
 from speechft.cli.main import VERBS
+from speechft.config.locate import group_names
 
 BASH = ("bash", "sh", "indented")
 DATA = {
@@ -108,6 +109,10 @@ def _known_key(key: str) -> bool:
     if parts[0] == "superb" and parts[1].isupper():  # superb.TASK.lr
         return f"superb.sid.{'.'.join(parts[2:])}" in keys()
     if parts[:2] == ["data", "KEY"]:
+        return True
+    if parts[0] in ("train", "eval"):  # of scripts/reproduce
+        return parts[1] == "KEY" or _known_key(".".join(parts[1:]))
+    if parts[0] == "upstream" and parts[1] in group_names("upstream"):  # of scripts/reproduce
         return True
     return key in keys() or any(".".join(parts[:count]) in keys() for count in range(2, len(parts)))
 
