@@ -123,12 +123,11 @@ def analyze(
 
 def _loaded(model: Model) -> _Loaded:
     from speechft.checkpoints.convert import as_folder
-    from speechft.checkpoints.hashing import streamed_sha256
     from speechft.upstreams.load import locate
 
     reader = FolderReader(as_folder(locate(model.source)))
     size = sum(math.prod(reader.info(name).shape) * 4 for name in reader.names())
-    return _Loaded(model, reader, streamed_sha256(reader.names(), reader.read), size)
+    return _Loaded(model, reader, reader.sha256(), size)
 
 
 def _described(one: _Loaded) -> dict[str, Any]:

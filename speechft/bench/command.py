@@ -34,7 +34,7 @@ every figure."""
 
 _TRAIN = """examples:
   scripts/bench train
-  scripts/bench train --device cuda --precision bf16 --seconds 10 --clips 512 --batch 16 --steps 50 --workers 4
+  scripts/bench train --device cuda --precision bf16 --seconds 10 --batch 16 --steps 50 --workers 4
 
 Random weights of the size of HuBERT base, CTC on the same clips, in a process for each side; rounds interleaved;
 medians. The last line on stdout is one JSON object with every figure."""
@@ -120,7 +120,7 @@ def _train(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
     parser.add_argument("--precision", default="no", help="no, bf16, fp16 (default no); s3prl has fp16 alone")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="mean length of a clip (default 2)")
-    parser.add_argument("--clips", type=int, default=24, metavar="N", help="default 24")
+    parser.add_argument("--clips", type=int, metavar="N", help="how many there are (default: twice what a round takes)")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="clips in a batch (default 4)")
     parser.add_argument("--steps", type=int, default=6, metavar="N", help="timed in a round (default 6)")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="rounds (default 3)")

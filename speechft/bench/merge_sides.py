@@ -35,7 +35,8 @@ def ours(base: Path, tuned: Path, out: Path, alpha: float, check: bool = False) 
 
 def ours_checked(base: Path, tuned: Path, out: Path, alpha: float) -> Work:
     """`speechft merge`: then the result is reloaded and run."""
-    from transformers import HubertModel  # noqa: F401 (imported before the clock starts)
+    from accelerate import init_empty_weights  # noqa: F401 (imported before the clock starts)
+    from transformers import HubertModel  # noqa: F401
 
     return ours(base, tuned, out, alpha, check=True)
 

@@ -1,14 +1,17 @@
 """Stage 1 on one machine: our loop, s3prl's loop with a trainable upstream, and Hugging Face's Trainer.
 
-All train HuBERT of the same random weights with CTC on the same clips, as many in a batch, in the same precision. Each
-side is a process of its own (`train_sides.py`), so that its peak memory is its own; the rounds are interleaved.
+All train HuBERT of the same random weights with CTC on the same clips, as many in every batch, in the same precision,
+with the same dropout, without masking and layer drop, and all leave the CNN frozen. Each side is a process of its own
+(`train_sides.py`), so that its peak memory is its own; the rounds are interleaved.
 
-| | trains | clips in a batch |
-|---|---|---|
-| speechft | all but the CNN (strategy `stable`, after the unfreeze) | from duration buckets |
-| speechft, CNN kept | the same; the CNN's output comes from the disk | the same |
-| s3prl | everything, the CNN included: its loop knows no other way | of similar length |
-| transformers | all but the CNN (`freeze_feature_encoder`), masking and layer drop off | of similar length |
+| | why the CNN is frozen | clips in a batch | padding |
+|---|---|---|---|
+| speechft | strategy `stable`, after the unfreeze | of a duration bucket | heard by nothing |
+| speechft, CNN kept | the same; its output comes from the disk | the same | the same |
+| s3prl | its HuBERT sets `feature_grad_mult` to 0, trainable or not | labels of similar length | in the group norm |
+| transformers | `freeze_feature_encoder` | of similar length | in the group norm and in attention |
+
+There are more clips than a round takes, so that nobody comes to the end of them, where batches are not full.
 
 Where a machine is shared, the time on the clock says who else was there. So the processor's own time is measured, too:
 with one thread on a CPU it is what the clock would show on an idle machine.
@@ -46,7 +49,7 @@ class Setting:
     device: str = "cpu"
     precision: str = "no"
     seconds: float = 2.0
-    clips: int = 24
+    clips: int = 64
     batch: int = 4
     steps: int = 6
     repetitions: int = 3
@@ -67,8 +70,14 @@ class Setting:
             raise UsageError(f"--workers is {arguments.workers}", "give a whole number of at least 0")
         if not arguments.seconds >= 0.5:
             raise UsageError(f"--seconds is {arguments.seconds:g}", "give at least 0.5")
-        if arguments.clips < arguments.batch:
-            raise UsageError(f"--clips {arguments.clips} is less than a batch", f"give at least {arguments.batch}")
+        taken = arguments.batch * (arguments.steps + 2)  # a step before those that are timed, and one after
+        if arguments.clips is None:
+            arguments.clips = 2 * taken
+        if arguments.clips < 1.5 * taken:
+            raise UsageError(
+                f"--clips {arguments.clips} is too few for {arguments.steps} steps of full batches",
+                f"give at least {-(-3 * taken // 2)}, or leave it out",
+            )
         if arguments.size not in SIZES:
             raise UsageError(f"unknown --size {arguments.size!r}", f"known: {', '.join(SIZES)}")
         Numerics.read(arguments.precision, False)

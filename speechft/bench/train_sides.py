@@ -86,7 +86,11 @@ class Ours:
 
 
 class Theirs:
-    """s3prl's `Runner`, unchanged, with `upstream_trainable` and the last hidden state, on its PR expert."""
+    """s3prl's `Runner`, unchanged, with `upstream_trainable` and the last hidden state, on its PR expert.
+
+    Its HuBERT (`s3prl/upstream/hubert/expert.py`) computes the CNN without gradients and switches layer drop off;
+    dropout is as `config.json` has it.
+    """
 
     def __init__(self, setting: dict[str, Any], data: dict[str, str], folder: Path) -> None:
         from speechft.checkpoints.convert import convert

@@ -1,8 +1,9 @@
 """Reading `.pt` files without running anything that is in them.
 
 `torch.load(weights_only=True)` admits tensors and plain containers. fairseq's files also hold their configuration as
-objects (argparse, omegaconf, fairseq's dictionary). For exactly those types an empty shell of ours stands in: it takes
-the attributes and can do nothing. Every other type is refused.
+objects (argparse, omegaconf, fairseq's dictionary) and, beside the weights, a loss as a numpy number. For exactly those
+types an empty shell of ours stands in: it takes the attributes and can do nothing. Every other type is refused.
+fairseq's choices (`fairseq/dataclass/constants.py`) are in no file: Python cannot pickle them, so they become texts.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _ADMITTED = (
     "omegaconf.nodes.FloatNode",
     "omegaconf.nodes.BooleanNode",
     "fairseq.data.dictionary.Dictionary",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
 )
 """Types of fairseq's checkpoints that are replaced by shells."""
 
@@ -39,7 +43,9 @@ _NAMED = ("typing.Any", "builtins.dict", "builtins.list", "builtins.tuple", "bui
 
 
 class Shell:
-    """Holds the attributes of an object whose type is not admitted to be built."""
+    """Holds the attributes of an object whose type is not admitted to be built; what it would be built from is lost."""
+
+    def __init__(self, *_: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, Mapping):

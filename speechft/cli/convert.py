@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.cli.arguments import Parser, check_overrides, result
+from speechft.own import in_file
 
 _EPILOG = """examples:
   speechft convert hubert_base_ls960.pt hubert_base/ --to hf
@@ -15,7 +16,10 @@ _EPILOG = """examples:
 
 IN is a Hugging Face folder, a hub name, a known name, or a .pt file of HuBERT, wav2vec 2.0, WavLM or DeCoAR 2.0
 (s3prl's converted ones, fairseq's, Microsoft's). s3prl.hub loads what --to s3prl writes: hubert_custom,
-wav2vec2_custom, wavlm_local, decoar2_custom.
+wav2vec2_custom, wavlm_local, unispeech_sat_local, decoar2_custom.
+
+Base models hear waveforms as they are and large ones normalised, as they were pre-trained, whatever the
+preprocessor_config.json of a folder from elsewhere says; --normalize true is for one that was trained otherwise.
 
 An architecture of your own (docs/own_upstream.md) becomes a folder that train, merge, eval and analyze take."""
 
@@ -25,22 +29,25 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("source", metavar="IN", help="the checkpoint")
     parser.add_argument("out", metavar="OUT", help="a folder (hf) or a .pt file (s3prl)")
     parser.add_argument("--to", choices=("hf", "s3prl"), required=True, help="the format")
+    parser.add_argument(
+        "--normalize", choices=("true", "false"), help="what the model hears (default: its own convention, see above)"
+    )
     own = parser.add_argument_group("of an architecture of your own")
     own.add_argument("--weights", metavar="FILE", help="its weights; without, as the class makes them")
     own.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="its options")
-    own.add_argument("--normalize", action="store_true", help="it hears waveforms of zero mean and unit variance")
     arguments = parser.parse_args(list(words))
 
     from speechft.checkpoints.convert import convert
     from speechft.upstreams.load import conventions, locate
 
-    normalize, source = None, arguments.source
-    if arguments.weights or arguments.set or arguments.normalize:
+    source, given = arguments.source, None if arguments.normalize is None else arguments.normalize == "true"
+    if arguments.weights or arguments.set or in_file(source):
         from speechft.upstreams.own import folder_of
 
-        source = str(folder_of(source, arguments.weights, options_of(arguments.set), arguments.normalize))
+        source, normalize = str(folder_of(source, arguments.weights, options_of(arguments.set), bool(given))), None
     else:
-        normalize = conventions(source).get("normalize")  # a published model's own convention, not the hub's file
+        # a published model's own convention, not the hub's file
+        normalize = conventions(source).get("normalize") if given is None else given
     written = convert(locate(source), Path(arguments.out).expanduser(), arguments.to, normalize)
     result(arguments.json, {"out": str(written), "to": arguments.to}, [str(written)])
     return 0

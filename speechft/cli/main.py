@@ -59,7 +59,7 @@ def _command(words: Sequence[str]) -> int:
     verb, *rest = [word for word in words if word != "--debug"] if words[0] == "--debug" else words
     if verb not in VERBS:
         raise UsageError(f"unknown command {verb!r}", f"known: {', '.join(VERBS)}; see speechft --help")
-    _calm_libraries()
+    calm_libraries()
     return int(import_module(VERBS[verb][0]).run(rest) or 0)
 
 
@@ -99,7 +99,7 @@ def _complain(line: str) -> None:
     print(f"speechft: error: {line}", file=sys.stderr, flush=True)
 
 
-def _calm_libraries() -> None:
+def calm_libraries() -> None:
     """Settings of libraries that must stand before they are imported."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from speechft.config.locate import config_dir, group_names
+from speechft.config.locate import config_dir, group_names, read_group
 from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
                  "trainer.trackers", "trainer.gradient_checkpointing",
-                 "trainer.checkpoint_every", "allow_changed_config")  # fmt: skip
+                 "trainer.checkpoint_every", "allow_changed_config", "paper.")  # fmt: skip
 """Beginnings of keys that do not change what a run computes, so a resumed run may differ in them (`trainer.keep` is
 `keep_best`, `keep_cnn` and `keep_cnn_gb`, too)."""
 
@@ -23,6 +24,19 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: an unknown key, group or choice, or a malformed override.
     """
+    return _composed(primary, overrides, None)
+
+
+def compose_section(primary: str, overrides: Sequence[str], section: str) -> dict[str, Any]:
+    """One section of `compose`, where values may still be missing in others.
+
+    Raises:
+        UsageError: as `compose`.
+    """
+    return _composed(primary, overrides, section)
+
+
+def _composed(primary: str, overrides: Sequence[str], section: str | None) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -34,12 +48,38 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
         if GlobalHydra.instance().is_initialized():  # inside a sweep: Hydra itself is running
             GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra_compose(primary, overrides=list(overrides))
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            config = hydra_compose(primary, overrides=spelled_out(primary, overrides))
+        chosen = config if section is None else config[section]
+        container = OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(primary, error) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def spelled_out(primary: str, overrides: Sequence[str]) -> list[str]:
+    """`upstream=/a/path` and `upstream=ORGANISATION/MODEL` of stage 1 in Hydra's words; later words still count."""
+    words: list[str] = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if primary != "train" or key != "upstream" or not value or value in group_names("upstream"):
+            words.append(word)
+            continue
+        path = Path(value).expanduser()
+        there = path.exists() or (value.startswith(("/", "./", "../", "~")) and "," not in value)
+        if not there and not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            words.append(word)
+            continue
+        named = [name for name in group_names("upstream") if read_group("upstream", name).get("source") == value]
+        source = str(path.resolve()) if there else value
+        quoted = "'" + source.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name) or "upstream"
+        words += (
+            [f"upstream={named[0]}"]
+            if named and not there
+            else ["upstream=_checkpoint", f"upstream.name={name}", f"upstream.source={quoted}"]
+        )
+    return words
 
 
 def _explained(primary: str, error: Exception) -> UsageError:

@@ -88,11 +88,20 @@ def _data(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     choice = own.pop("use", None)
     if choice is None:
         return own
-    changes = [f"++data.{key}={json.dumps(value)}" for key, value in flatten(own).items()]
+    changes = [f"++data.{key}={_written(value)}" for key, value in flatten(own).items()]
     try:
         return dict(compose("train", [f"data={choice}", *changes])["data"])
     except UsageError as error:
         raise UsageError(f"task.tasks.{name}.data: {error.what}", error.mend) from error
+
+
+def _written(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides, whose mappings are JSON's but for the quotes around their keys."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json.dumps(value)
 
 
 def data_section(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ _MOST = 2.5  # natural logarithm of the largest gain of an envelope's warp, 22 d
 def other_voices(waves: Sequence[Tensor], pitch_range: float, formant_range: float) -> list[Tensor]:
     """Each waveform in a random other voice, as long as before and moving with it.
 
+    A factor is drawn evenly from 1 to its range, and as often multiplied with as divided by, as in Spin's code
+    (`src/data/dataset.py`, `random_formant_f0`).
+
     Args:
         waves: `[samples]` each, at 16 kHz.
         pitch_range: the fundamental frequency is multiplied by up to this, or divided.
@@ -37,7 +40,8 @@ def other_voices(waves: Sequence[Tensor], pitch_range: float, formant_range: flo
             raise UsageError(f"{name} is {value}", "give a factor from 1 (no change) to 4")
     results = []
     for wave in waves:
-        pitch, formants = ((2 * torch.rand(2) - 1) * torch.tensor([pitch_range, formant_range]).log()).exp().tolist()
+        factors = 1 + torch.rand(2) * (torch.tensor([pitch_range, formant_range]) - 1)
+        pitch, formants = torch.where(torch.rand(2) < 0.5, factors, 1 / factors).tolist()
         results.append(revoiced(wave, pitch, formants))
     return results
 

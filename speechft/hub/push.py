@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.checkpoints.folder import WEIGHTS
-from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.weight_files import WEIGHTS
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder
@@ -87,7 +86,7 @@ def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | 
         SpeechFTError: damaged weights or results.
     """
     reader = FolderReader(folder)
-    sha256 = streamed_sha256(reader.names(), reader.read)
+    sha256 = reader.sha256()
     reader.close()
     record = read_json(folder / "merge.json") if (folder / "merge.json").is_file() else {}
     run = next((one for one in (folder.parent, folder.parent.parent) if is_run(one)), None)

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.checkpoints.folder import LEARNER
-from speechft.checkpoints.hashing import streamed_sha256
-from speechft.checkpoints.stream import SafetensorsReader
+from speechft.checkpoints.tensor_file import SafetensorsReader
 from speechft.console import progress, say
 from speechft.data.audio import SAMPLE_RATE, load_audio, remembered_info
 from speechft.data.readers.base import Utterance
@@ -66,7 +65,7 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
     for reader, path in zip((parents.base, *parents.tuned), parents.paths, strict=True):
         if (reader.folder / LEARNER).is_file():
             raise UsageError(f"{path} is a checkpoint of training", f"{kind} needs whole models; give their folders")
-        weights = streamed_sha256(reader.names(), reader.read)
+        weights = reader.sha256()
         settings = {"kind": kind, "weights_sha256": weights, "corpus_sha256": heard, "seed": str(seed),
                     "normalize": json.dumps(normalize)}  # fmt: skip
         target = folder / f"{kind}-{weights[:12]}-{sha256_json(settings)[:12]}.safetensors"

@@ -18,8 +18,8 @@ def draw(report: Mapping[str, Any], folder: Path, formats: Sequence[str]) -> lis
         formats: of the files.
 
     Returns:
-        For each plot: `kind` (`alpha`, `drift` or `weights`), `title`, `caption` (how to read it), `file` and `files`,
-        and `svg`, its text.
+        For each plot: `kind` (`alpha`, `choice`, `drift` or `weights`), `title`, `caption` (how to read it), `file` and
+        `files`, and `svg`, its text.
     """
     drawn = []
     for kind, stem, title, caption, figure in _figures(report):
@@ -38,6 +38,11 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, An
     for plot in report["plots"]:
         figure = alpha_figure(plot["curves"], "", plot["intervals"])
         yield "alpha", Path(plot["file"]).stem, plot["title"], _ALPHA, figure
+    from speechft.choosing.picture import figure_of
+
+    for number, one in enumerate(report["choices"], 1):
+        end = f"-{number}" if len(report["choices"]) > 1 else ""
+        yield "choice", f"choice{end}", f"The choice of α for {one['run']}", _CHOICE, figure_of(one, one["run"])
     several = len(report["drift"]) > 1
     for number, one in enumerate(report["drift"], 1):
         end, base, models = f"-{number}" if several else "", str(one["base"]["name"]), one["models"]
@@ -62,6 +67,10 @@ _ALPHA = (
     "α = 0 is the pre-trained model, α = 1 the fine-tuned one; the line goes through means over seeds, each seed is a "
     "point, bars are 95 % intervals over test utterances. Grey: the pre-trained score, and the paper's α = 0.25."
 )
+_CHOICE = (
+    "What each α of the sweep scored. Filled points are on the Pareto front, hollow ones are beaten by another in "
+    "everything, the star is the chosen α; shaded: 95 % intervals over the utterances of the dev set."
+)
 _DRIFT = (
     "Each point is a model: how far its weights are from the pre-trained ones, and how alike its features are to the "
     "pre-trained features (1: the same). A curve follows one run over α. Higher at the same distance keeps more."
@@ -74,5 +83,5 @@ _UPDATES = (
 _MODULES = "For the model of each run that moved furthest; q, k, v, out: attention; ffn: feed-forward."
 _WEIGHTS = (
     "Each SUPERB head reads a weighted sum of all hidden states; these are the weights it learned (QbE: the layer that "
-    "was best on dev). Below: the change against the pre-trained model."
+    "was best on dev). Darker: more of the fine-tuned side. Below: the change against the pre-trained model."
 )

@@ -18,12 +18,14 @@ def page(report: Mapping[str, Any]) -> str:
     parts = ["# SUPERB scores", tables(report), "\n\n".join(how(report))]
     for kind, head in (
         ("alpha", ""),
+        ("choice", "## How α was chosen"),
         ("drift", "## How far the models moved"),
         ("weights", "## Learned layer weights"),
     ):
         pictures = [one for one in report["pictures"] if one["kind"] == kind]
         if pictures:
             parts += [head, *(_drift(one) for one in report["drift"] if kind == "drift")]
+            parts += [_choice(one) for one in report["choices"] if kind == "choice"]
             parts += [f"![{one['title']}]({one['file']})\n\n{one['caption']}" for one in pictures]
     if report["published"]:
         lines = [f"- {told}: {', '.join(rows)}" for told, rows in sources(report).items()]
@@ -194,6 +196,10 @@ def sources(report: Mapping[str, Any]) -> dict[str, list[str]]:
             if row["name"] not in names.setdefault(told, []):
                 names[told].append(row["name"])
     return names
+
+
+def _choice(one: Mapping[str, Any]) -> str:
+    return "\n\n".join([f"{one['run']}:", _table(one["head"], one["body"]), " ".join(one["told"])])
 
 
 def _drift(one: Mapping[str, Any]) -> str:

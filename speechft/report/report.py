@@ -12,6 +12,7 @@ from speechft.errors import UsageError
 from speechft.figures import checked_formats
 from speechft.files import write_json, write_text
 from speechft.report.bootstrap import DRAWS, interval
+from speechft.report.choices import read_choices
 from speechft.report.columns import place
 from speechft.report.comparison import Comparison, verdict
 from speechft.report.drift import learned, read_analyses, runs_of
@@ -63,7 +64,8 @@ def make_report(
     notes = found.notes + compared.notes
     runs = runs_of(found.rows, places)
     report = {
-        **_Numbers(compared, chosen).all(published), "drift": read_analyses(runs, notes),
+        **_Numbers(compared, chosen).all(published), "choices": read_choices(runs, notes),
+        "drift": read_analyses(runs, notes),
         "layer_weights": learned(found.rows, compared.bases), "runs": described_runs(runs),
         "environment": environment(found.rows), "notes": list(dict.fromkeys(notes)),
     }  # fmt: skip

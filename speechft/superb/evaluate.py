@@ -7,17 +7,17 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.superb.settings import Settings, compose
-from speechft.superb.sources import check_source, named
+from speechft.superb.sources import check_source, loaded, named
 from speechft.superb.tasks import get_task
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def evaluate(
     with progress:
         return [
             _evaluate_one(upstream, name, task, settings, progress)
-            for name, upstream in loaded(sources)
+            for name, upstream in loaded(sources, settings.upstream)
             for task in chosen
         ]
 
@@ -87,17 +87,27 @@ def prepare(
     for _, source in sources:  # a mistyped name shows now, not after hours of the ones before it
         check_source(source)
     chosen = [get_task(name) for name in settings.tasks]
-    for task in chosen:
-        task.check(settings.data, settings.superb[task.name])
+    _check(chosen, settings)
     return settings, sources, chosen
 
 
-def loaded(sources: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Upstream]]:
-    """The upstreams with their names, one after the other."""
-    from speechft.upstreams.load import load_upstream
+def _check(tasks: Sequence[Task], settings: Settings) -> None:
+    """All that is missing of all tasks, in one line.
 
-    for name, source in sources:  # one at a time in memory
-        yield name, load_upstream(source) if isinstance(source, (str, Path)) else source
+    Raises:
+        SpeechFTError: files.
+        UsageError: a wrong setting.
+    """
+    missing = []
+    for task in tasks:
+        try:
+            task.check(settings.data, settings.superb[task.name])
+        except UsageError:
+            raise
+        except SpeechFTError as error:
+            missing.append(error)
+    if missing:
+        raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
 
 
 def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:

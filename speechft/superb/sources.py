@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.config.locate import group_names
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
 from speechft.runs import Run
+
+if TYPE_CHECKING:
+    from speechft.upstreams.base import Upstream
 
 
 def expand(source: Any) -> list[Any]:
@@ -84,3 +87,14 @@ def named(sources: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
         if all(str(source) != str(before) for _, before in result):
             result.append((name, source))
     return result
+
+
+def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:
+    """The upstreams with their names, one after the other; `conventions` as `Settings.upstream`."""
+    from speechft.upstreams import load
+
+    for name, source in sources:  # one at a time in memory
+        if isinstance(source, (str, Path)):
+            yield name, load.load_upstream({**load.conventions(source), **conventions})
+        else:
+            yield name, source

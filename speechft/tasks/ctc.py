@@ -15,7 +15,8 @@ from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import write_json
 from speechft.tasks.base import Task
-from speechft.tasks.heads import build_head, mask_features
+from speechft.tasks.heads import build_head
+from speechft.tasks.specaugment import augmented, check_options
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class CtcTask(Task):
         lexicon: word to phones, for corpora whose cuts carry no `phones` of their own; `synthetic` is the synthetic
             corpus's.
         head, hidden, dropout: see `heads.py`.
-        specaugment: null, or the four numbers of `mask_features`.
+        specaugment: null, or the numbers that `specaugment.py` takes.
     """
 
     def __init__(self, units: str, lexicon: str | None = None, head: str = "linear", hidden: int = 256,
@@ -46,7 +47,7 @@ class CtcTask(Task):
         self.metric = "per" if units == "phones" else "wer"
         self._lexicon = read_lexicon(lexicon) if lexicon else None
         self._head_options = (head, hidden, dropout)
-        self._specaugment = dict(specaugment) if specaugment else None
+        self._specaugment = check_options(specaugment) if specaugment else None
         self.vocabulary: list[str] = []
         self._index: dict[str, int] = {}
 
@@ -137,7 +138,7 @@ class CtcTask(Task):
         hidden = upstream(batch.waves, last_only=True)
         states = hidden.last
         if self.training and self._specaugment:
-            states = mask_features(states, hidden.frames, **self._specaugment)
+            states = augmented(states, hidden.frames, **self._specaugment)
         return self.head(states, hidden.frames), hidden.frames
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -43,19 +43,23 @@ def mean_over_frames(states: Tensor, frames: Tensor) -> Tensor:
 
 
 class BlstmHead(nn.Module):
-    """dim -> hidden, `layers` bidirectional LSTMs with dropout, -> classes (the paper's ASR model, section IV)."""
+    """dim -> hidden, `layers` bidirectional LSTMs with dropout behind each, -> classes.
+
+    The paper's ASR model (section IV; `RNNs` of s3prl/downstream/asr/model.py, where the last layer has dropout too).
+    """
 
     def __init__(self, dim: int, hidden: int, classes: int, layers: int = 3, dropout: float = 0.2) -> None:
         super().__init__()
         self.project = nn.Linear(dim, hidden)
         self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)  # LSTM has none behind its last layer
         self.output = nn.Linear(2 * hidden, classes)
 
     def forward(self, states: Tensor, frames: Tensor) -> Tensor:
         # Packed, so that the backward direction starts at each utterance's own end and padding changes nothing.
         packed = pack_padded_sequence(self.project(states), frames.cpu(), batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=states.shape[1])
-        return self.output(hidden)
+        return self.output(self.dropout(hidden))
 
 
 def build_head(kind: str, dim: int, hidden: int, classes: int, dropout: float) -> nn.Module:
@@ -67,27 +71,3 @@ def build_head(kind: str, dim: int, hidden: int, classes: int, dropout: float) -
     from speechft.errors import UsageError
 
     raise UsageError(f"unknown head {kind!r}", "known: linear, blstm")
-
-
-def mask_features(
-    states: Tensor, frames: Tensor, time_masks: int, time_width: int, dim_masks: int, dim_width: int
-) -> Tensor:
-    """SpecAugment's masks on features (1904.08779): random spans of frames and of dimensions set to zero.
-
-    Args:
-        states: `[batch, frames, dim]`.
-        frames: `[batch]` valid frames; spans start inside them.
-        time_masks, time_width: how many spans of 0 to `time_width` frames.
-        dim_masks, dim_width: how many spans of 0 to `dim_width` dimensions.
-    """
-    batch, length, dim = states.shape
-    keep = torch.ones(batch, length, dim, dtype=torch.bool, device=states.device)
-    for count, width, axis in ((time_masks, time_width, 1), (dim_masks, dim_width, 2)):
-        size = frames if axis == 1 else torch.full_like(frames, dim)
-        places = torch.arange(states.shape[axis], device=states.device)
-        for _ in range(count):
-            span = torch.randint(0, width + 1, (batch,), device=states.device).minimum(size)
-            start = (torch.rand(batch, device=states.device) * (size - span + 1)).long()
-            inside = (places >= start[:, None]) & (places < (start + span)[:, None])
-            keep &= ~(inside[:, :, None] if axis == 1 else inside[:, None, :])
-    return states * keep

@@ -14,6 +14,11 @@ SwAV does, 2006.09882). Each hearing predicts the other's targets (the paper's e
 What is the same in both hearings, the words, can be predicted; the voice cannot. The paper trains the last two layers
 only: with all of them, it says, the model learns to ignore its input. That is the strategy's business
 (`strategy.frozen_parts`); `perplexity` shows it: it falls to 1 when one code word is left.
+
+As in the published code (its `src/nn/swav_vq_dis.py`, `src/model/spin.py`, `config/spin.yaml`): the loss with soft
+targets, Sinkhorn's scaling with sums over all processes, one affine W to 256 dimensions, all defaults. Not as there:
+code words get their length 1 before a step's loss instead of after it, and the voice is changed by other means
+(`data/voices.py`), without Praat's change of how far the pitch moves.
 """
 
 from __future__ import annotations

@@ -34,13 +34,14 @@ def start(trainer: Mapping[str, Any]) -> Accelerator:
         trainer: `device` and a `precision` that is `no`, `bf16` or `fp16`.
 
     Raises:
-        UsageError: float16 without a GPU.
+        UsageError: float16 without a GPU; a launcher's configuration that shards the model.
     """
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
+    _check_launcher()
     # accelerate takes several processes without a GPU for several runs, unless it is told that they mean the CPU.
     cpu = trainer["device"] == "cpu" or (count() > 1 and not torch.cuda.is_available())
     if trainer["precision"] == "fp16" and (cpu or not torch.cuda.is_available()):
@@ -51,7 +52,25 @@ def start(trainer: Mapping[str, Any]) -> Accelerator:
     # The first may have much to do before the others go on: an evaluation, clusters of a large corpus. A process that
     # dies is the launcher's to notice.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    return Accelerator(mixed_precision=trainer["precision"], cpu=cpu, kwargs_handlers=[patience])
+    # The loop divides by the batches of a step itself: nothing that a launcher has set may divide again.
+    once = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(
+        mixed_precision=trainer["precision"], cpu=cpu, kwargs_handlers=[patience], gradient_accumulation_plugin=once
+    )
+
+
+def _check_launcher() -> None:
+    """A file of `accelerate config` may ask for what this loop does not do.
+
+    Raises:
+        UsageError: so.
+    """
+    for kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true":
+            raise UsageError(
+                f"accelerate launch was told to use {kind}, and here every GPU holds the whole model",
+                "give a configuration without it (distributed_type: MULTI_GPU), or use torchrun",
+            )
 
 
 def agree(value: Value) -> Value:

@@ -82,6 +82,8 @@ class Training:
         learner.penalties = self.strategy.begin(self.upstream, total, self.seed)
         if options["gradient_checkpointing"]:
             memory.recompute_layers(self.upstream)
+        if accelerator.device.type == "cpu":
+            memory.keep_pages()
         optimizer = build_optimizer(
             self.upstream, self.task, options, self.head_lr, self.strategy.rate_factors(self.upstream)
         )

@@ -61,9 +61,9 @@ def build_optimizer(
 
 def _by_rate(group: dict[str, Any], factors: Mapping[int, float]) -> list[dict[str, Any]]:
     """A group as one for each rate, the slowest first."""
-    rates = sorted({factors[id(parameter)] for parameter in group["params"]})
+    rates = sorted({factors.get(id(parameter), 1.0) for parameter in group["params"]})
     return [
-        {**group, "lr": group["lr"] * rate, "params": [p for p in group["params"] if factors[id(p)] == rate]}
+        {**group, "lr": group["lr"] * rate, "params": [p for p in group["params"] if factors.get(id(p), 1.0) == rate]}
         for rate in rates
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from speechft.console import say
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder, write_json, write_text
 from speechft.runs import Run, find_run, set_latest
+from speechft.train import devices
 from speechft.train.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     parts = read_parts(settings["task"].get("tasks"), ("trainer",))
     before, stages = settings.get("after"), []
     for number, part in enumerate(parts.values(), 1):
-        say(f"{number} of {len(parts)}: {part.name}")
-        stage = finetune(_stage(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
+        if devices.is_first():
+            say(f"{number} of {len(parts)}: {part.name}")
+        stage = finetune(stage_of(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
         before = str(stage.folder)
         stages.append((part.name, stage))
-    if int(os.environ.get("RANK", "0")) == 0:
+    if devices.is_first():
         last = stages[-1][1]
         lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
         write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
@@ -88,7 +89,14 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     return run
 
 
-def _stage(settings: Mapping[str, Any], part: Part, before: str | None) -> dict[str, Any]:
+def stage_of(settings: Mapping[str, Any], part: Part, before: str | None = None) -> dict[str, Any]:
+    """The configuration of one part of a sequence.
+
+    Args:
+        settings: the whole's.
+        part: the part.
+        before: the run of the part before, if there is one.
+    """
     return {
         **settings,
         "name": f"{settings['name']}-{part.name}",

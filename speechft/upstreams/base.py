@@ -45,7 +45,7 @@ class Identity:
         source: path or hub name of the weights.
         normalize: whether each waveform is scaled to zero mean and unit variance first.
         sha256: hash of all weights (names, shapes, types and bytes).
-        padding: `own`, or `s3prl` where padded batches are computed as s3prl does.
+        padding: how padded batches are computed (`padded.py`).
         chunk_seconds: longer recordings are heard in pieces of so many seconds (`chunked.py`); None for never.
         chunk_overlap: seconds that neighbouring pieces share.
     """

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from small import save_upstream
 
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge
 from speechft.merge.methods.linear import linear
@@ -72,6 +73,16 @@ def test_a_merged_folder_is_complete_and_loads_everywhere(parents, tmp_path):
     wave = torch.randn(6000)
     with torch.inference_mode():
         assert torch.allclose(ours([wave]).last, theirs(wave[None]).last_hidden_state, atol=1e-5)
+
+
+def test_from_python_more_than_once(parents, tmp_path):
+    """The package that the first call imports takes the function's name."""
+    import speechft
+
+    base, tuned = parents
+    for name in ("first", "second"):
+        made = speechft.merge(base, tuned, [0.5], out=tmp_path / name)
+        assert [one.folder for one in made] == [tmp_path / name / "alpha-0.5"]
 
 
 def test_update_sizes_are_norms(parents, tmp_path):
@@ -168,7 +179,7 @@ def test_the_merged_model_hears_what_the_fine_tuned_one_heard(parents, tmp_path)
     assert load_upstream(tuned).identity.normalize is load_upstream(model.folder).identity.normalize is False
     differs = tmp_path / "differs"
     shutil.copytree(other, differs)
-    (differs / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (differs / "preprocessor_config.json").write_text('{"do_normalize": true, "written_by": "speechft"}')
     with pytest.raises(SpeechFTError, match="disagree about input normalisation"):
         merge(hub, [tuned, differs], out=tmp_path / "out")
 

@@ -232,6 +232,25 @@ def test_wrong_use(configuration, upstream):
         evaluate(["no_such_upstream"], cfg=configuration(), progress=Listener())
 
 
+def test_what_all_tasks_lack_is_one_line(configuration, upstream, tmp_path):
+    """Before any of them runs: nobody mends ten paths one after the other."""
+    from speechft.superb.tasks import NAMES, get_task
+
+    cfg = configuration(tasks=list(NAMES))
+    gone = {"lexicon", "snips", "fluent_commands", "quesst14"}  # of PR, SF, IC and QbE
+    cfg["data"].update({key: str(tmp_path / "nowhere" / key) for key in gone})
+    with pytest.raises(SpeechFTError) as error:
+        evaluate([upstream], cfg=cfg, progress=Listener())
+    message = str(error.value)
+    assert "\n" not in message and message.count("set the paths") == 1
+    for name in NAMES:
+        task = get_task(name)
+        own = [key for key in task.needs if key in gone]
+        assert (f"{name} needs files that are not there" in message) is bool(own)
+        assert all(f"nowhere/{key} does not exist ({task.needs[key]})" in message for key in own)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
+
+
 def test_names_of_results(tmp_path):
     for folder in ("myrun/merged/alpha-0.25", "myrun/merged/alpha-0.5", "myrun/finetuned", "single/finetuned", "plain"):
         (tmp_path / folder).mkdir(parents=True)
@@ -249,3 +268,26 @@ def test_names_of_results(tmp_path):
     assert named({"mine": tmp_path / "plain", "a/b": "x"}) == [("mine", tmp_path / "plain"), ("a--b", "x")]
     with pytest.raises(SpeechFTError, match="holds no model"):
         named([tmp_path / "empty"])
+
+
+def test_how_the_upstreams_hear_can_be_asked_for(configuration, upstream_folder, tmp_path):
+    """For all of a command; a result says it, and is not taken for one that was heard otherwise."""
+    cfg = configuration(tasks="sid")
+    (usual,) = evaluate([upstream_folder], cfg=cfg)
+    cfg["upstream"] = {"normalize": not usual["upstream"]["normalize"], "padding": None}
+    listener = Listener()
+    (other,) = evaluate([upstream_folder], cfg=cfg, progress=listener)
+    assert (
+        other["upstream"]["normalize"] is not usual["upstream"]["normalize"] and "finished before" not in listener.text
+    )
+    assert other["upstream"]["sha256"] == usual["upstream"]["sha256"] and other["loss"] != usual["loss"]
+
+
+def test_other_paddings_are_for_s3prls_own_batches(configuration, upstream_folder):
+    cfg = {**configuration(tasks="sid"), "upstream": {"padding": "s3prl"}}
+    with pytest.raises(UsageError, match=r"upstream.padding=s3prl is about s3prl's batches.*--engine s3prl"):
+        evaluate([upstream_folder], cfg=cfg)
+    (result,) = evaluate([upstream_folder], engine="s3prl", cfg=cfg)
+    assert result["upstream"]["padding"] == "s3prl"
+    with pytest.raises(UsageError, match=r"unknown upstream\.paddign; known: normalize, padding"):
+        evaluate([upstream_folder], cfg={**cfg, "upstream": {"paddign": "own"}})

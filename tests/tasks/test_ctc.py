@@ -9,7 +9,8 @@ from speechft.data.corpora import load_cuts
 from speechft.data.loader import in_order
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.build import build_task
-from speechft.tasks.heads import BlstmHead, mask_features
+from speechft.tasks.heads import BlstmHead
+from speechft.tasks.specaugment import augmented, mask_features, warp_time
 from speechft.upstreams.load import load_upstream
 
 
@@ -88,6 +89,28 @@ def test_padding_changes_nothing_in_the_blstm_head():
     assert torch.allclose(alone[0], together[1, :4], atol=1e-6)
 
 
+def test_the_blstm_head_is_s3prls():
+    """The published model (`RNNs` without downsampling) with the same weights; dropout behind the last layer too."""
+    from native_models import compat
+
+    compat.install()
+    from s3prl.downstream.asr.model import RNNs
+
+    torch.manual_seed(0)
+    head, frames = BlstmHead(8, 6, 5), torch.tensor([9, 4])
+    theirs = RNNs(6, 5, 320, "LSTM", True, [6] * 3, [0.2] * 3, [False] * 3, [False] * 3, [1] * 3, "concat", -1).eval()
+    for layer, rnn in enumerate(theirs.rnns):
+        for name, parameter in rnn.layer.named_parameters():
+            parameter.data = getattr(head.lstm, name.replace("l0", f"l{layer}")).data
+    theirs.linear.load_state_dict(head.output.state_dict())
+    states = torch.randn(2, 9, 8)
+    expected = theirs(head.project(states), frames)[0]
+    assert torch.allclose(head.eval()(states, frames)[0], expected[0], atol=1e-6)
+    assert torch.allclose(head(states, frames)[1, :4], expected[1, :4], atol=1e-6)
+    dropped = BlstmHead(8, 6, 5, dropout=1.0).train()
+    assert torch.equal(dropped(states, frames), dropped.output.bias.expand(2, 9, 5))
+
+
 def test_feature_masks_cover_spans_of_frames_and_dimensions():
     torch.manual_seed(0)
     states, frames = torch.ones(64, 50, 20), torch.full((64,), 50)
@@ -99,6 +122,41 @@ def test_feature_masks_cover_spans_of_frames_and_dimensions():
     only_dims = mask_features(states, frames, 0, 0, 2, 5)
     assert ((only_dims == 0).all(1) == (only_dims == 0).any(1)).all()
     assert torch.equal(mask_features(states, frames, 2, 0, 2, 0), states)
+
+
+def test_time_is_warped_as_by_s3prl():
+    """The same draws give the same features and the same gradient; what is too short stays."""
+    from native_models import compat
+
+    compat.install()
+    from s3prl.downstream.specaug import TimeWarp
+
+    frames = torch.tensor([40, 25, 10])
+    states = torch.randn(3, 40, 6) * (torch.arange(40)[:, None] < frames[:, None, None])
+    results = []
+    for warp in (lambda x: TimeWarp(5)(x, frames)[0], lambda x: warp_time(x, frames, 5)):
+        given = states.clone().requires_grad_()
+        torch.manual_seed(1)
+        warped = warp(given)
+        (warped * torch.arange(6)).sum().backward()
+        results.append((warped.detach(), given.grad))
+    for theirs, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    warped = results[1][0]
+    assert not torch.equal(warped[0], states[0]) and torch.equal(warped[2], states[2])
+    torch.manual_seed(1)
+    assert torch.equal(augmented(states, frames, 0, 0, 0, 0, time_warp=5), warped)
+    torch.manual_seed(1)
+    behind = warp_time(states + 9 * (torch.arange(40)[:, None] >= frames[:, None, None]), frames, 5)
+    assert torch.equal(behind, warped)  # padding is not looked at
+
+
+@pytest.mark.parametrize("wrong", [{"time_masks": 2}, {"width": 3}, {"time_warp": -1}, {"dim_width": 2.5}])
+def test_wrong_specaugment_is_one_line(wrong):
+    whole = {"time_masks": 2, "time_width": 40, "dim_masks": 4, "dim_width": 50}
+    options = wrong if "time_masks" in wrong else {**whole, **wrong}
+    with pytest.raises(UsageError, match=r"task\.specaugment: \w+ is missing, unknown or no whole number"):
+        build_task({"kind": "ctc", "units": "characters", "specaugment": options})
 
 
 def test_words_that_the_lexicon_lacks_are_named(librispeech, upstream, cuts, tmp_path):

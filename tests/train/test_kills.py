@@ -1,42 +1,18 @@
-"""kill -9 at random moments, again and again: nothing is lost, and the run ends in the same bits.
-
-The lives of a run are forked from this process, so that a life costs its work and not its imports.
-"""
+"""kill -9 at random moments, again and again: nothing is lost, and the run ends in the same bits."""
 
 import os
 import random
 import signal
-import sys
 import time
 
 import pytest
 import torch
+from lives import ended, life
 from safetensors.torch import load_file
 
 from speechft.files import read_json
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
-
-
-def _life(words, out, said):
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            sys.stderr = said.open("a", buffering=1)
-            finetune(words, out)
-            code = 0
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        finally:
-            os._exit(code)
-    os.setpgid(child, child)  # with its loader's workers it can be killed as one
-    return child
-
-
-def _ended(child):
-    process, status = os.waitpid(child, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if process else None
 
 
 def _writing(out, before):
@@ -55,11 +31,11 @@ def kill_until_done(words, out, chance, kills):
     during, newest = 0, 0
     for number in range(kills):
         left = set(out.glob("checkpoints/.partial-step-*"))
-        child = _life(words, out, out.parent / "said")
+        child = life(words, out, out.parent / "said")
         started, deadline = _steps(out), time.monotonic() + 300
         wanted, writes = started + chance.randint(0, 2), number % 2 == 0 and chance.randint(1, 2)
         seen = False
-        while _ended(child) is None:
+        while ended(child) is None:
             assert time.monotonic() < deadline
             if writes:
                 now = _writing(out, left)
@@ -132,9 +108,9 @@ def test_killed_mid_epoch_with_workers_accumulation_and_average(train_words, tmp
 def test_a_scheduler_that_asks_every_process_gets_a_checkpoint(train_words, tmp_path):
     """SIGTERM reaches the reading processes, too: they must not end before the step does."""
     words = [*_words(train_words, "workers, accumulation, average", 200), "trainer.checkpoint_every=1000"]
-    child = _life(words, tmp_path / "run", tmp_path / "said")
+    child = life(words, tmp_path / "run", tmp_path / "said")
     while _steps(tmp_path / "run") < 2:
-        assert _ended(child) is None, (tmp_path / "said").read_text()
+        assert ended(child) is None, (tmp_path / "said").read_text()
         time.sleep(0.01)
     os.killpg(child, signal.SIGTERM)
     os.waitpid(child, 0)

@@ -1,0 +1,62 @@
+"""The arithmetic of the CNN over the waveform: transformers' layers, with a group norm that does not hear padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def convolve(layers: Iterable[Any], waves: Tensor, lengths: Tensor, group_norm: tuple[int, int] | None) -> Tensor:
+    """`[batch, samples]` -> `[batch, channels, frames]`.
+
+    Where no gradient is wanted (a frozen CNN), activations and the group norm are computed in place: the first layers'
+    outputs are by far the widest tensors of a model, and a copy of each costs a CPU more than the arithmetic. The
+    numbers are the same.
+
+    Args:
+        layers: transformers' `conv_layers`.
+        waves: padded with zeros.
+        lengths: `[batch]` int64, in samples.
+        group_norm: kernel and stride of the first layer, if its group norm is to average over each waveform's own
+            positions; None leaves all to the layers.
+    """
+    hidden = waves[:, None]
+    for index, layer in enumerate(layers):
+        if index == 0 and group_norm is not None:
+            kernel, stride = group_norm
+            valid = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            hidden = _activated(layer, masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
+        elif hasattr(layer, "layer_norm"):
+            hidden = layer(hidden)
+        else:
+            hidden = _activated(layer, layer.conv(hidden))
+    return hidden
+
+
+def masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape, with
+    zeros behind them. Without gradients `hidden` itself is changed.
+
+    Item by item: torch's kernel passes over the memory twice, a masked formula written out nine times.
+    """
+    counts, length = valid.tolist(), hidden.shape[-1]
+    if min(counts) >= length:
+        return norm(hidden)
+    if not torch.is_grad_enabled():
+        for row, count in zip(hidden, counts, strict=True):
+            row[:, :count] = norm(row[None, :, :count])[0]
+            row[:, count:] = 0
+        return hidden
+    rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
+    return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)
+
+
+def _activated(layer: Any, hidden: Tensor) -> Tensor:
+    from transformers.activations import GELUActivation
+
+    activation = layer.activation
+    exact = isinstance(activation, GELUActivation) and activation.act is nn.functional.gelu
+    return activation(hidden) if torch.is_grad_enabled() or not exact else torch.ops.aten.gelu_(hidden)
