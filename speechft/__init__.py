@@ -8,16 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "analyze", "evaluate", "finetune", "load_upstream", "merge"]
+__all__ = [
+    "__version__", "analyze", "audio_set", "evaluate", "finetune", "layer_similarity", "load_audio", "load_upstream",
+    "merge",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from speechft.analysis.analyze import analyze
+    from speechft.analysis.audio import audio_set
+    from speechft.analysis.similarity import layer_similarity
+    from speechft.data.audio import load_audio
     from speechft.superb.evaluate import evaluate
     from speechft.train.finetune import finetune
     from speechft.upstreams.load import load_upstream
 
 _HOMES = {
     "analyze": "speechft.analysis.analyze",
+    "audio_set": "speechft.analysis.audio",
+    "layer_similarity": "speechft.analysis.similarity",
+    "load_audio": "speechft.data.audio",
     "load_upstream": "speechft.upstreams.load",
     "finetune": "speechft.train.finetune",
     "evaluate": "speechft.superb.evaluate",
@@ -30,6 +39,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'speechft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def merge(*args: Any, **kwargs: Any) -> Any:

@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, each with a marker and a line of its own, so that p
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ def checked_formats(formats: Sequence[str]) -> list[str]:
 
 
 def pyplot() -> Any:
-    """matplotlib's pyplot, drawing into files."""
+    """matplotlib's pyplot, drawing into files; in a notebook, which has it already, its own plots stay visible."""
     import matplotlib
 
-    matplotlib.use("Agg")
+    if "matplotlib.pyplot" not in sys.modules:
+        matplotlib.use("Agg")
     from matplotlib import pyplot as module
 
     matplotlib.rcParams.update({

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.checkpoints.convention import settled
 from speechft.config.compose import read_config
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json
@@ -129,7 +130,8 @@ def _of_folder(folder: Path) -> Model:
     base = next((one for one in parents if one.get("role") == "pretrained"), None)
     if base is not None:
         # the merged folder says how its parents hear; the file of a published base model says otherwise
-        heard = read_json(folder / "preprocessor_config.json").get("do_normalize")
+        said = settled(read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json"))
+        heard = said.get("do_normalize")
         origin = {"name": model_name(base["path"]), "source": str(base["path"]), "sha256": base.get("sha256"),
                   **({} if heard is None else {"normalize": bool(heard)})}  # fmt: skip
     series = folder.parent.name if record else str(settings["name"])

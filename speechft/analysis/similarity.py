@@ -75,7 +75,7 @@ def layer_similarities(
     # What the sums need in float64, not every accelerator has.
     place = torch.device("cpu") if torch.device(device).type == "mps" else torch.device(device)
     sums = [LayerSums(len(others), place) for _ in range(first.num_layers)]
-    alone = any(model.identity.padding == "s3prl" for model in models)  # there padding changes the features
+    alone = any(model.identity.padding != "own" for model in models)  # there padding changes the features
     seconds = 0.0
     with _evaluating(models, device), torch.inference_mode():
         for batch in batched(waves, 0.0 if alone else batch_seconds):

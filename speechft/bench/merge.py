@@ -183,7 +183,8 @@ def _difference(base: Path, tuned: Path, out: Path) -> float:
     Raises:
         SpeechFTError: it is no such model.
     """
-    from speechft.checkpoints.folder import canonical_name, read_tensors
+    from speechft.checkpoints.folder import canonical_name
+    from speechft.checkpoints.weight_files import read_tensors
 
     found = next((path for path in sorted(out.rglob("*")) if path.suffix in (".safetensors", ".bin")), None)
     if found is None:

@@ -177,8 +177,10 @@ class Fast:
         folder: Path,
     ) -> None:  # fmt: skip
         self.setting, self.task, self.data, self.upstream, self.folder = setting, task, data, upstream, folder
-        # KS: a hundred seconds of each noise file would be most of this small corpus; `scale` adds them
-        self.recipe = {**recipe, **({"crops": 1} if task.name == "ks" else {}), "steps": setting.head_steps + 1}
+        # KS: a hundred seconds of each noise file would be most of this small corpus; `scale` adds them. SID: as many
+        # crops as the official corpus gets, not what a small one can afford.
+        small: dict[str, dict[str, float]] = {"ks": {"crops": 1}, "sid": {"crop_hours": 0.0}}
+        self.recipe = {**recipe, **small.get(task.name, {}), "steps": setting.head_steps + 1}
         self.mean_seconds = self.encoded_per_utterance = self.items_per_utterance = float("nan")
         self.row_bytes = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechft.checkpoints.convention import can_normalize, tell
 from speechft.checkpoints.folder import Checkpoint, read_folder, write_folder
 from speechft.checkpoints.native import HUB_ENTRIES, READ_FROM_FOLDERS, read_native, write_native
 from speechft.console import say
@@ -34,10 +35,10 @@ def convert(source: Path, out: Path, to: str, normalize: bool | None = None) -> 
         source: a folder or a `.pt` file.
         out: must not exist yet: a conversion never replaces a checkpoint.
         to: the format.
-        normalize: the input normalisation to write; None keeps what the source says.
+        normalize: the input normalisation to write; None keeps the source's (`convention.py`).
 
     Raises:
-        UsageError: `out` exists, or the format is unknown.
+        UsageError: `out` exists, the format is unknown, or a family that has no choice is to be normalised.
         SpeechFTError: the source is damaged, or the format cannot hold it.
     """
     if to not in ("hf", "s3prl"):
@@ -46,7 +47,11 @@ def convert(source: Path, out: Path, to: str, normalize: bool | None = None) -> 
         raise UsageError(f"{out} exists already", "choose another name, or remove it first")
     checkpoint = read_checkpoint(source)
     if normalize is not None:
+        if normalize and not can_normalize(checkpoint.config):
+            raise UsageError(f"{source} takes waveforms as they are", "leave --normalize out")
         checkpoint.preprocessor = {**checkpoint.preprocessor, "do_normalize": normalize}
+    elif checkpoint.overruled:
+        tell(str(source))
     return write_folder(out, checkpoint) if to == "hf" else write_native(out, checkpoint, str(source))
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
-from speechft.checkpoints.unpickle import load_untrusted
+from speechft.checkpoints.convention import MARK, overruled, settled
+from speechft.checkpoints.tensor_file import MappedFile
+from speechft.checkpoints.weight_files import WEIGHTS, read_tensors, read_weights
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, whole_folder
 
-WEIGHTS = "model.safetensors"
 LEARNER = "learner.safetensors"  # upstream and head, in a checkpoint of stage 1
 HEAD, NATIVE = "pretraining_head.safetensors", "native.json"
+OWN, CODE = "own", "upstream.py"
+"""`model_type` of an architecture of the user's own, and the file of its code."""
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 WHISPER_ENCODER = ("model.encoder.", "encoder.")
 """How the encoder's names begin in a checkpoint of the whole model; a file of the encoder alone has no such prefix."""
@@ -34,11 +37,16 @@ class Checkpoint:
 
     Attributes:
         config: the content of `config.json`.
-        preprocessor: the content of `preprocessor_config.json` ({} when the folder has none).
+        preprocessor: the content of `preprocessor_config.json`, settled (`convention.py`); {} where there is none and
+            nothing to settle.
         state: canonical names -> tensors, types as stored.
         dropped: names of task heads that were in the file and are no part of an upstream.
         head: the pre-training's head under its native names, where it came from a native file; no feature needs it.
         native: the native configuration, likewise.
+        overruled: whether the file asks for another normalisation than `preprocessor` says.
+        code: the text of `upstream.py`, where the architecture is the user's own.
+        mapped: the file that the tensors of `state` lie in, where they must not be copied.
+        sha256: of `state`, where it is known (`hashing.weights_sha256`).
     """
 
     config: dict[str, Any]
@@ -47,6 +55,10 @@ class Checkpoint:
     dropped: list[str] = field(default_factory=list)
     head: dict[str, Tensor] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)
+    overruled: bool = False
+    code: str = ""
+    mapped: MappedFile | None = None
+    sha256: str | None = None
 
 
 def canonical_name(name: str) -> str:
@@ -79,34 +91,12 @@ def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[i
     )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a `.safetensors` file, or a `.bin` one without unpickling anything but tensors.
-
-    Raises:
-        SpeechFTError: missing, truncated, or no such file at all.
-    """
-    if not path.is_file():
-        raise SpeechFTError(f"{path} is missing", "the folder is incomplete; copy or convert the checkpoint again")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        loaded = load_untrusted(path)
-    except SpeechFTError:
-        raise
-    except Exception as error:  # every reader has its own exception for a damaged file
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpeechFTError(
-            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
-        ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise SpeechFTError(f"{path} holds more than tensors", "convert it to a Hugging Face folder first")
-    return dict(loaded)
-
-
-def read_folder(folder: str | Path) -> Checkpoint:
+def read_folder(folder: str | Path, in_place: bool = False) -> Checkpoint:
     """Read a Hugging Face folder.
+
+    Args:
+        folder: with its weights in one file or in several.
+        in_place: leave the tensors in `model.safetensors`, see `Checkpoint.mapped`.
 
     Raises:
         SpeechFTError: the folder, `config.json` or the weights are missing or damaged.
@@ -119,11 +109,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
         raise SpeechFTError(f"{folder / 'config.json'} is no configuration", "copy or convert the checkpoint again")
     preprocessor_file = folder / "preprocessor_config.json"
     preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
-    weights = folder / WEIGHTS
-    if not weights.is_file() and (folder / "pytorch_model.bin").is_file():
-        weights = folder / "pytorch_model.bin"
+    mapped = MappedFile(folder / WEIGHTS) if in_place else None
     state, dropped = {}, []
-    for name, tensor in read_tensors(weights).items():
+    for name, tensor in (read_weights(folder) if mapped is None else mapped.tensors).items():
         canonical = canonical_name(name)
         if is_head(canonical):
             dropped.append(name)
@@ -131,7 +119,15 @@ def read_folder(folder: str | Path) -> Checkpoint:
             state[canonical] = tensor
     head = read_tensors(folder / HEAD) if (folder / HEAD).is_file() else {}
     native = read_json(folder / NATIVE) if (folder / NATIVE).is_file() else {}
-    return Checkpoint(config, preprocessor, state, dropped, head, native)
+    code = ""
+    if config.get("model_type") == OWN:
+        if not (folder / CODE).is_file():
+            raise SpeechFTError(f"{folder / CODE} is missing", "the folder is incomplete; copy it again")
+        code = (folder / CODE).read_bytes().decode()
+    return Checkpoint(
+        config, settled(config, preprocessor), state, dropped, head, native, overruled(config, preprocessor), code,
+        mapped,
+    )  # fmt: skip
 
 
 def write_folder(
@@ -156,12 +152,14 @@ def write_folder(
         if checkpoint.head:
             kept = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.head.items()}
             save_file(kept, temporary / HEAD, metadata={"format": "pt"})
+        preprocessor = {**checkpoint.preprocessor, **MARK}
         texts = {
             "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
-            "preprocessor_config.json": json.dumps(checkpoint.preprocessor, indent=2, sort_keys=True) + "\n",
+            "preprocessor_config.json": json.dumps(preprocessor, indent=2, sort_keys=True) + "\n",
             **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
+            **({CODE: checkpoint.code} if checkpoint.code else {}),
             **(extra_files or {}),
         }
         for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / name).write_bytes(text.encode())
     return Path(folder)

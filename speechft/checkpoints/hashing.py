@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_BEHIND = 4 << 20
+"""Bytes that a hash made beside other work may be behind, unless one piece has more."""
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
@@ -32,26 +37,22 @@ class WeightsHash:
     """The hash in the making: announce every tensor in the order of their names, then give its elements, in pieces.
 
     Args:
-        beside: a pool whose threads do the work while the caller goes on; None works at once.
+        beside: a pool of one thread, this hash's own, that does the work while the caller goes on; None works at once.
     """
 
     def __init__(self, beside: ThreadPoolExecutor | None = None) -> None:
         self._digest = hashlib.sha256()
         self._beside = beside
-        self._pending: Future[None] | None = None
+        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._behind = 0
 
     def begin(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-        self._wait()
         kind = torch.float32 if dtype.is_floating_point else dtype
-        self._digest.update(f"{name}|{kind}|{shape}|".encode())
+        self._do(self._digest.update, f"{name}|{kind}|{shape}|".encode(), 0)
 
     def update(self, piece: Tensor) -> None:
-        """The next elements of the present tensor, in any shape; they must not change until the next call."""
-        self._wait()
-        if self._beside is None:
-            self._take(piece)
-        else:
-            self._pending = self._beside.submit(self._take, piece)
+        """The next elements of the present tensor, in any shape; they must not change any more."""
+        self._do(self._take, piece, piece.nbytes)
 
     def _take(self, piece: Tensor) -> None:
         piece = piece.detach().cpu()
@@ -59,11 +60,21 @@ class WeightsHash:
         if piece.numel():
             self._digest.update(piece.view(torch.uint8).numpy().data)
 
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def _do(self, work: Callable[[Any], None], given: Any, size: int) -> None:
+        if self._beside is None:
+            work(given)
+            return
+        self._wait(_BEHIND - size)
+        self._pending.append((self._beside.submit(work, given), size))
+        self._behind += size
+
+    def _wait(self, left: int) -> None:
+        """Until no more bytes are left to do."""
+        while self._pending and self._behind > left:
+            done, size = self._pending.popleft()
+            done.result()
+            self._behind -= size
 
     def hexdigest(self) -> str:
-        self._wait()
+        self._wait(-1)
         return self._digest.hexdigest()

@@ -1,7 +1,7 @@
 """Names of tensors: one table per family between fairseq's (and s3prl's) spelling and Hugging Face's.
 
-fairseq's names: `fairseq/models/wav2vec/wav2vec2.py` and `hubert/hubert.py`, which s3prl copies; WavLM's:
-`s3prl/upstream/wavlm/WavLM.py`. A pattern matches a whole name; `{}` is a layer's number.
+fairseq's names: `fairseq/models/wav2vec/wav2vec2.py` and `hubert/hubert.py`, which s3prl copies; WavLM's, and
+UniSpeech-SAT's: `s3prl/upstream/wavlm/WavLM.py`. A pattern matches a whole name; `{}` is a layer's number.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ NATIVE_TO_HF: dict[str, dict[str, str]] = {
     "hubert": _SHARED,
     "wav2vec2": _SHARED,
     "wavlm": {**_SHARED, **_WAVLM},
+    "unispeech-sat": _SHARED,
     "decoar2": _DECOAR2,  # Hugging Face has no such class: the names are ours, as close as can be
 }
 """Family -> native pattern -> Hugging Face pattern."""
@@ -66,6 +67,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "hubert": ("final_proj.", "label_embs_concat", "target_glu."),
     "wav2vec2": ("final_proj.", "quantizer.", "project_q.", "target_glu.", "input_quantizer.", "project_inp."),
     "wavlm": (),
+    "unispeech-sat": (),
     "decoar2": (),
 }
 """Family -> how native names of the pre-training's head begin: no part of an upstream, kept beside it."""
@@ -98,7 +100,7 @@ def rename(state: Mapping[str, Tensor], family: str, layer_norm: bool, to_hf: bo
 
     Args:
         state: names -> tensors.
-        family: `hubert`, `wav2vec2`, `wavlm`.
+        family: `hubert`, `wav2vec2`, `wavlm`, `unispeech-sat`, `decoar2`.
         layer_norm: whether every convolution has a norm (large models), not only the first (base models).
         to_hf: the direction.
         source: the file, for the message.

@@ -1,10 +1,10 @@
-"""fairseq's, s3prl's and Microsoft's `.pt` files of HuBERT, wav2vec 2.0, WavLM and DeCoAR 2.0: read strictly, written.
+"""fairseq's, s3prl's and Microsoft's `.pt` files of HuBERT, wav2vec 2.0, WavLM, DeCoAR 2.0 ...: read strictly, written.
 
 | file | content | source |
 |---|---|---|
 | s3prl, HuBERT | `task_cfg, model_cfg, model_weight, dictionaries_symbols` | `s3prl/upstream/hubert/convert.py` |
 | s3prl, wav2vec 2.0 | the same without `dictionaries_symbols` | `s3prl/upstream/wav2vec2/convert.py` |
-| WavLM | `cfg, model` | `s3prl/upstream/wavlm/expert.py` |
+| WavLM, UniSpeech-SAT | `cfg, model` | `s3prl/upstream/{wavlm,unispeech_sat}/expert.py` |
 | DeCoAR 2.0 | `model` | `s3prl/upstream/decoar2/expert.py` |
 | fairseq | `cfg` (or the older `args`), `model`, `task_state` | `fairseq/checkpoint_utils.py` |
 """
@@ -29,6 +29,7 @@ HUB_ENTRIES = {
     "hubert": "hubert_custom",
     "wav2vec2": "wav2vec2_custom",
     "wavlm": "wavlm_local",
+    "unispeech-sat": "unispeech_sat_local",
     "decoar2": "decoar2_custom",
 }
 """Family -> the entry of `s3prl.hub` that loads its file."""
@@ -39,6 +40,7 @@ too, but without its relative positions."""
 
 _WRAPPER = "w2v_encoder.w2v_model."  # fairseq's models fine-tuned by CTC hold the upstream under this name
 _MASK_EMBEDDING = "mask_emb"
+_HEADLESS = ("wavlm", "unispeech-sat")
 
 
 def read_native(path: str | Path) -> Checkpoint:
@@ -89,32 +91,61 @@ def _layout(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]
             return "hubert", model, task, content["model_weight"], {"dictionaries_symbols": symbols}
         return "wav2vec2", model, task, content["model_weight"], {}
     if "model" in content and ("cfg" in content or "args" in content):
-        config = plain(content.get("cfg") or content["args"])
+        config = plain(content.get("cfg") or content.get("args"))
+        if not isinstance(config, Mapping):
+            raise SpeechFTError(
+                f"{path} holds no configuration where it belongs", "the checkpoint is damaged or foreign"
+            )
         if "model" not in config and "relative_position_embedding" in config:  # Microsoft's: one flat dictionary
-            return "wavlm", config, config, content["model"], {}
-        model = config.get("model", config)  # fairseq before Hydra kept one flat namespace for model and task
-        task = config.get("task", config)
+            family = "wavlm" if config["relative_position_embedding"] else "unispeech-sat"
+            return family, dict(config), dict(config), content["model"], {}
+        model, task = _section(config, "model"), _section(config, "task")
         if isinstance(model.get("w2v_args"), Mapping):  # fine-tuned: the upstream's own configuration is inside
-            inner = model["w2v_args"]
-            model, task = inner.get("model", inner), {**inner.get("task", inner), "normalize": task.get("normalize")}
+            inner, normalize = model["w2v_args"], task.get("normalize")
+            model, task = _section(inner, "model"), {**_section(inner, "task"), "normalize": normalize}
         name = str(model.get("_name") or model.get("arch") or "")
+        if "w2v_path" in model:
+            raise SpeechFTError(
+                f"{path} was fine-tuned ({name}) and does not say from what: its w2v_args is empty",
+                "convert it with the model it started from, whose place is in its w2v_path, by transformers' script",
+            )
         if name not in ("hubert", "wav2vec2"):
             raise SpeechFTError(
                 f"{path} is a fairseq checkpoint of an unknown model ({name or 'unnamed'})", "known: hubert, wav2vec2"
             )
-        state = content.get("task_state")
-        dictionaries = plain(state).get("dictionaries") if state is not None else None
-        extra = {}
-        if name == "hubert":
-            extra["dictionaries_symbols"] = [book["symbols"] for book in dictionaries] if dictionaries else [None]
-        return name, model, task, content["model"], extra
+        symbols = {"dictionaries_symbols": _symbols(content)} if name == "hubert" else {}
+        return name, model, task, content["model"], symbols
     weights = content.get("model")
     if isinstance(weights, Mapping) and "post_extract_proj.weight" in weights:
         return "decoar2", {}, {}, weights, {}
     raise SpeechFTError(
         f"{path} is of no known layout (it has {', '.join(sorted(map(str, content)))[:80]})",
-        "known: s3prl's converted files, fairseq's HuBERT and wav2vec 2.0, WavLM's, DeCoAR 2.0's",
+        "known: s3prl's converted files, fairseq's HuBERT and wav2vec 2.0, WavLM's, UniSpeech-SAT's, DeCoAR 2.0's",
     )
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """fairseq's configuration of the model or the task. Before Hydra it kept one flat namespace for both, in which
+    `task` is the task's name."""
+    found = config.get(name)
+    return dict(found if isinstance(found, Mapping) else config)
+
+
+def _symbols(content: Mapping[str, Any]) -> list[list[str] | None]:
+    """The symbols of HuBERT's label sets, or numbers in their place where the file has only embeddings of the labels.
+
+    `fairseq/tasks/hubert_pretraining.py` keeps a list of dictionaries, in some versions by name. s3prl's module needs
+    to know how many labels there are.
+    """
+    state = plain(content.get("task_state"))
+    state = state if isinstance(state, Mapping) else {}
+    books = state.get("dictionaries") or state.get("pt_dictionaries") or []
+    books = list(books.values()) if isinstance(books, Mapping) else books
+    symbols: list[list[str] | None] = [book.get("symbols") if isinstance(book, Mapping) else None for book in books]
+    labels = content["model"].get("label_embs_concat") if isinstance(content["model"], Mapping) else None
+    if isinstance(labels, Tensor) and not (symbols and all(symbols)):
+        return [[str(number) for number in range(len(labels))]]
+    return symbols or [None]
 
 
 def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
@@ -135,7 +166,8 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
             _save({"model": weights}, temporary)
         return Path(path)
     # The original configuration describes the original head; without that head it would ask for one.
-    kept = checkpoint.native if checkpoint.head or family == "wavlm" else {}
+    head = checkpoint.head if "final_proj.weight" in checkpoint.head else {}  # fine-tuned by fairseq: labels alone
+    kept = checkpoint.native if head or family in _HEADLESS else {}
     model_config = dict(kept.get("model_cfg") or to_native(family, checkpoint.config, source))
     layer_norm = checkpoint.config.get("feat_extract_norm") == "layer"
     state = dict(checkpoint.state)
@@ -150,16 +182,16 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
             )
     weights = rename(state, family, layer_norm, False, source)
     weights.setdefault(_MASK_EMBEDDING, torch.zeros(width))
-    weights |= checkpoint.head or _empty_head(family, width, int(weights["layer_norm.weight"].numel()))
+    weights |= head or _empty_head(family, width, int(weights["layer_norm.weight"].numel()))
     normalize = bool(checkpoint.preprocessor.get("do_normalize", True))
     content: dict[str, Any]
-    if family == "wavlm":
+    if family in _HEADLESS:
         content = {"cfg": {**model_config, "normalize": normalize}, "model": weights}
     else:
         task_config = {"sample_rate": 16000, **(kept.get("task_cfg") or {}), "normalize": normalize}
         content = {"task_cfg": task_config, "model_cfg": model_config, "model_weight": weights}
         if family == "hubert":
-            content["dictionaries_symbols"] = kept.get("dictionaries_symbols", [None]) if checkpoint.head else [None]
+            content["dictionaries_symbols"] = kept.get("dictionaries_symbols", [None])
     with whole_file(path) as temporary:
         _save(content, temporary)
     return Path(path)
@@ -171,7 +203,7 @@ def _save(content: Any, path: Path) -> None:
 
 
 def _empty_head(family: str, width: int, channels: int) -> dict[str, Tensor]:
-    if family == "wavlm":
+    if family in _HEADLESS:
         return {}
     head = {"final_proj.weight": torch.zeros(width, width), "final_proj.bias": torch.zeros(width)}
     if family == "wav2vec2":

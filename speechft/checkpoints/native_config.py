@@ -1,7 +1,7 @@
 """Configurations of fairseq's models, as s3prl's converted files hold them, to and from Hugging Face's `config.json`.
 
 The native names and defaults: `s3prl/upstream/wav2vec2/wav2vec2_model.py` (`Wav2Vec2Config`), `hubert/hubert_model.py`
-(`HubertConfig`) and `wavlm/WavLM.py` (`WavLMConfig`).
+(`HubertConfig`) and `wavlm/WavLM.py` (`WavLMConfig`, of UniSpeech-SAT too).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _SAME = {  # native -> (Hugging Face, default of both where a file does not say)
 _WAVLM = {"num_buckets": ("num_buckets", 320), "max_distance": ("max_bucket_distance", 1280)}
 _NORMS = {"default": "group", "layer_norm": "layer"}
 _CONVOLUTIONS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
-_CLASSES = {"hubert": "HubertModel", "wav2vec2": "Wav2Vec2Model", "wavlm": "WavLMModel"}
+_CLASSES = {
+    "hubert": "HubertModel", "wav2vec2": "Wav2Vec2Model", "wavlm": "WavLMModel", "unispeech-sat": "UniSpeechSatModel",
+}  # fmt: skip
 
 
 def convolutions(text: str) -> list[tuple[int, int, int]]:
@@ -74,7 +76,7 @@ def to_hf(family: str, native: Mapping[str, Any], source: str) -> dict[str, Any]
     """`config.json` of a native model configuration.
 
     Args:
-        family: `hubert`, `wav2vec2`, `wavlm`.
+        family: `hubert`, `wav2vec2`, `wavlm`, `unispeech-sat`.
         native: the model's part of the configuration, plain.
         source: the file, for messages.
 
@@ -85,8 +87,8 @@ def to_hf(family: str, native: Mapping[str, Any], source: str) -> dict[str, Any]
                       ("crop_seq_to_multiple", 1)):  # fmt: skip
         if native.get(key, only) != only:
             raise SpeechFTError(f"{source} is a variant that is not supported ({key}: {native[key]})", f"known: {only}")
-    if family == "wavlm" and not (native.get("relative_position_embedding") and native.get("gru_rel_pos")):
-        raise SpeechFTError(f"{source} is a WavLM without gated relative positions", "no published WavLM is")
+    if family == "wavlm" and not native.get("gru_rel_pos"):
+        raise SpeechFTError(f"{source} is a WavLM without gates in its relative positions", "no published WavLM is")
     norm = str(native.get("extractor_mode", "default"))
     if norm not in _NORMS:
         raise SpeechFTError(f"{source} has an unknown extractor_mode {norm!r}", f"known: {', '.join(_NORMS)}")
@@ -127,6 +129,7 @@ def to_native(family: str, config: Mapping[str, Any], source: str) -> dict[str, 
 
     classes: dict[str, Any] = {
         "hubert": transformers.HubertConfig, "wav2vec2": transformers.Wav2Vec2Config, "wavlm": transformers.WavLMConfig,
+        "unispeech-sat": transformers.UniSpeechSatConfig,
     }  # fmt: skip
     full = classes[family].from_dict(dict(config)).to_dict()
     table = {**_SAME, **(_WAVLM if family == "wavlm" else {})}
@@ -134,8 +137,8 @@ def to_native(family: str, config: Mapping[str, Any], source: str) -> dict[str, 
     layers = zip(full["conv_dim"], full["conv_kernel"], full["conv_stride"], strict=True)
     native["extractor_mode"] = {hugging: name for name, hugging in _NORMS.items()}[str(full["feat_extract_norm"])]
     native["conv_feature_layers"] = str([tuple(layer) for layer in layers])
-    if family == "wavlm":
-        native |= {"relative_position_embedding": True, "gru_rel_pos": True}
+    if family in ("wavlm", "unispeech-sat"):
+        native |= dict.fromkeys(("relative_position_embedding", "gru_rel_pos"), family == "wavlm")
     if family == "hubert":
         native["label_rate"] = 50.0
     if family == "wav2vec2":

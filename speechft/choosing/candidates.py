@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.merge.parents import open_parents
+from speechft.merge.registry import method_named, versioned
+from speechft.merge.statistics import needed
 from speechft.runs import Run
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.load import load_upstream
@@ -64,7 +66,30 @@ class Candidates:
             parents.close()
         heard = {key: value for key, value in self.upstream.items() if key not in ("name", "source", "dropout")}
         how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
+        if "method" in how:
+            how["method"] = versioned(how["method"])
         return {"parents": weights, "merge": how, "heard": heard}
+
+    def with_statistics(self, out: Path) -> Candidates:
+        """The same; what the method weighs models by has been collected, once for all α, into `out/statistics`.
+
+        Raises:
+            UsageError, SpeechFTError: as `merge`.
+        """
+        corpus = self.options.get("corpus")
+        if not corpus or self.options.get("checkpoints"):
+            return self
+        method = method_named(str(self.options.get("method", "linear")))
+        needed(method, self.options.get("statistics"), corpus)
+        from speechft.merge.collect import collect_all
+
+        parents = open_parents(str(self.upstream["source"]), self.finetuned)
+        try:
+            seed = int(self.options.get("seed", 0))
+            files = collect_all(parents, str(method.statistics), str(corpus), out / "statistics", seed)
+        finally:
+            parents.close()
+        return replace(self, options={**self.options, "corpus": None, "statistics": files})
 
     def merge(self, alpha: float, out: Path) -> Path:
         """Write `out/alpha-A/`.

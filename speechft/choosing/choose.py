@@ -10,11 +10,13 @@ from typing import Any
 
 from speechft.choosing import rules
 from speechft.choosing.candidates import Candidates
+from speechft.choosing.noise import chosen_shares, interval
 from speechft.choosing.objectives import Scored, Scorer, turned
-from speechft.choosing.pareto import front
+from speechft.choosing.pareto import Point, front
 from speechft.choosing.picture import draw
 from speechft.console import duration, say, silent
 from speechft.errors import SpeechFTError, UsageError
+from speechft.figures import checked_formats
 from speechft.files import read_json, sha256_json, write_json
 from speechft.merge.alphas import checked_alphas
 from speechft.versions import versions
@@ -34,6 +36,7 @@ def choose(
     rule: str = "knee",
     lose: float = 0.01,
     extrapolate: bool = False,
+    plots: Sequence[str] = ("png",),
 ) -> dict[str, Any]:
     """Choose α for parents and merge them with it.
 
@@ -45,12 +48,13 @@ def choose(
         rule: `knee` or `budget`, see `rules`.
         lose: of the budget, a share.
         extrapolate: allow α outside [0, 1].
+        plots: formats of the picture: `png`, `pdf`, `svg`.
 
     Returns:
         What `choice.json` holds.
 
     Raises:
-        UsageError: unknown rule, α out of range, a negative budget.
+        UsageError: unknown rule or format, α out of range, a negative budget.
         SpeechFTError: what merging and scoring raise; a score that is not finite.
     """
     if rule not in rules.RULES:
@@ -58,12 +62,19 @@ def choose(
     if not (lose >= 0 and math.isfinite(lose)):
         raise UsageError(f"lose {100 * lose:g} %", "give a share of at least 0 %, such as 1%")
     sweep = checked(alphas, extrapolate)
+    plots = checked_formats(plots)
     identity = {**candidates.identity, **scorer.identity}
+    candidates = candidates.with_statistics(out)
     scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
 
     points = [turned(one.scores, scorer.objectives) for one in scored]
     base = sweep.index(0.0)
-    pick = rules.knee(points) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
+
+    def chosen_of(points: Sequence[Point]) -> rules.Pick:
+        return rules.knee(points) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
+
+    pick = chosen_of(points)
+    shares = chosen_shares(scored, scorer.objectives, lambda points: chosen_of(points).index)
     chosen = sweep[pick.index]
     folder = candidates.merge(chosen, out)
     made = read_json(folder / "merge.json")
@@ -74,6 +85,8 @@ def choose(
         "folder": str(folder),
         "rule": {"name": rule, "means": rules.RULES[rule], **({"lose": lose} if rule == "budget" else {})},
         "why": pick.why,
+        "reached": dict(zip(names, rules.reached(points, on_front, pick.index), strict=True)),
+        "draws": 0 if shares is None else max(len(one) for one in scored[0].draws.values()),
         "objectives": [
             {"name": one.name, "title": one.title, "higher_better": one.higher_better, "digits": one.digits}
             for one in scorer.objectives
@@ -81,8 +94,10 @@ def choose(
         "target": None if scorer.target is None else names[scorer.target],
         "candidates": [
             {
-                **one.as_dict(),
+                **{key: value for key, value in one.as_dict().items() if key != "draws"},
                 "on_front": place in on_front,
+                "intervals": {name: interval(draws) for name, draws in one.draws.items()},
+                "chosen_share": None if shares is None else shares[place],
                 "relative_loss": dict(zip(names, rules.losses(points[place], points[base]), strict=True)),
             }
             for place, one in enumerate(scored)
@@ -93,7 +108,7 @@ def choose(
         "versions": versions(),
     }
     write_json(out / "choice.json", _finite(choice))
-    draw(choice, out / "choice.png", candidates.name)
+    draw(choice, out / "choice", candidates.name, plots)
     return choice
 
 
@@ -124,7 +139,8 @@ def _score(
         for name, value in scores.items():
             if not math.isfinite(value):
                 raise SpeechFTError(f"{name} of alpha {alpha:g} is {value}", "leave this alpha out of --alphas")
-        scored = Scored(alpha, sha256, scores, details, round(time.monotonic() - began, 3))
+        draws = details.pop("draws", {})
+        scored = Scored(alpha, sha256, scores, details, round(time.monotonic() - began, 3), draws)
         write_json(file, scored.as_dict())
         told = duration(scored.seconds)
     values = ", ".join(f"{one.title} {scored.scores[one.name]:.{one.digits}f}" for one in scorer.objectives)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from speechft.analysis.similarity import layer_similarity
 from speechft.choosing.head import TrainedHead
+from speechft.choosing.noise import redrawn
 from speechft.choosing.objectives import Objective, metric_title
 from speechft.console import progress
 from speechft.data.loader import read_cut
@@ -83,7 +84,7 @@ class Drift:
         }  # fmt: skip
 
     def score(self, alpha: float, upstream: Upstream) -> tuple[dict[str, float], dict[str, Any]]:
-        """Both scores; the similarity of every layer is among the details.
+        """Both scores; the similarity of every layer is among the details, and the metric on draws of the dev set.
 
         Raises:
             SpeechFTError: a layer that does not vary, or a metric that is not a number.
@@ -97,9 +98,11 @@ class Drift:
         values = [layer[self._measure] for layer in layers]
         if any(value is None for value in values):
             raise SpeechFTError(f"features of {label} do not vary", "the weights of a model are broken")
-        metrics = self._head.score(upstream, self._refit, label)
-        scores = {"similarity": sum(values) / len(values), f"dev_{self._metric}": float(metrics[self._metric])}
-        return scores, {"layers": layers, "dev": metrics}
+        heard = self._head.scores(upstream, self._refit, label)
+        metrics, name = self._head.task.summary(heard), f"dev_{self._metric}"
+        drawn = redrawn(self._head.task.summary, heard, self._metric)
+        scores = {"similarity": sum(values) / len(values), name: float(metrics[self._metric])}
+        return scores, {"layers": layers, "dev": metrics, "draws": {} if drawn is None else {name: drawn}}
 
     def _waves(self) -> Iterator[Tensor]:
         return (read_cut(cut) for cut in self._heard)

@@ -76,7 +76,11 @@ class TrainedHead:
         }  # fmt: skip
 
     def score(self, upstream: Upstream, refit: int = 0, label: str = "") -> dict[str, float]:
-        """The task's metrics on the dev set.
+        """The task's metrics on the dev set; the arguments are those of `scores`."""
+        return self.task.summary(self.scores(upstream, refit, label))
+
+    def scores(self, upstream: Upstream, refit: int = 0, label: str = "") -> list[Any]:
+        """What the task's `summary` makes its metrics of, for the whole dev set, in the same order for every upstream.
 
         Args:
             upstream: on any device; not changed.
@@ -89,7 +93,7 @@ class TrainedHead:
             self._refit(upstream, refit, label)
         self.task.eval()
         with torch.no_grad():
-            return self.task.evaluate(upstream, (batch.to(self.device) for batch in in_order(self.dev, 120.0)))
+            return self.task.scores(upstream, (batch.to(self.device) for batch in in_order(self.dev, 120.0)))
 
     def _refit(self, upstream: Upstream, steps: int, label: str) -> None:
         data, trainer = self._data, self._trainer

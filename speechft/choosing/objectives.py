@@ -38,6 +38,8 @@ class Scored:
         scores: objective's name -> value.
         details: whatever else was measured.
         seconds: it took, merging included.
+        draws: objective's name -> its value on bootstrap draws of what it was measured on, the same draws for all
+            upstreams; only those for which that is known.
     """
 
     alpha: float
@@ -45,6 +47,7 @@ class Scored:
     scores: Mapping[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    draws: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,7 +69,7 @@ class Scorer(Protocol):
     identity: Mapping[str, Any]
 
     def score(self, alpha: float, upstream: Upstream) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores by the objectives' names, and details worth keeping."""
+        """Scores by the objectives' names, and details worth keeping; those named `draws` become `Scored.draws`."""
         ...
 
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechft.files import whole_file
+from speechft import figures
+from speechft.choosing.noise import LIKELY
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "0.45"  # Okabe and Ito's
 _ACROSS = 3  # panels
 
 
-def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
+def draw(choice: Mapping[str, Any], path: Path, name: str, formats: Sequence[str] = ("png",)) -> list[str]:
     """A panel per score over α, and with two scores the trade-off between them.
 
     Shapes tell what colours tell: filled points are on the front, hollow ones are not, the star is the chosen one.
 
     Args:
         choice: what `choose` returns.
-        path: a `.png`, `.svg` or `.pdf` file, written whole.
+        path: of the files, without the suffix; written whole.
         name: of the run, for the title.
+        formats: of `figures.FORMATS`.
+
+    Returns:
+        The names of the files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = figures.pyplot()
     objectives, rows = choice["objectives"], choice["candidates"]
     panels = len(objectives) + (len(objectives) == 2)
     across = min(panels, _ACROSS)
@@ -39,10 +40,12 @@ def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
     for panel, one in zip(axes.flat, objectives, strict=False):
         values = [row["scores"][one["name"]] for row in rows]
         panel.plot(alphas, values, "-", color=_BLUE, linewidth=1.5)
+        intervals = [row["intervals"].get(one["name"]) for row in rows]
+        if all(intervals):
+            panel.fill_between(alphas, *zip(*intervals, strict=True), color=_BLUE, alpha=0.15, linewidth=0)
         _points(panel, choice, alphas, values)
         panel.axhline(values[alphas.index(0.0)], color=_GREY, linestyle=":", linewidth=1.2)
         panel.set(xlabel="α (weight of the fine-tuned side)", ylabel=_heading(one))
-        panel.grid(alpha=0.25)
     if len(objectives) == 2:
         panel = axes.flat[2]
         xs, ys = ([row["scores"][one["name"]] for row in rows] for one in objectives)
@@ -53,14 +56,10 @@ def draw(choice: Mapping[str, Any], path: Path, name: str) -> Path:
             beside = (5, 5) if place % 2 else (5, -11)  # neighbours may be close
             panel.annotate(f"{alpha:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8)
         panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
-        panel.grid(alpha=0.25)
     axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle(f"{name}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
-    pyplot.close(figure)
-    return path
+    return figures.save(figure, path, formats)
 
 
 def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[float]) -> None:
@@ -77,16 +76,52 @@ def _points(panel: Any, choice: Mapping[str, Any], xs: list[float], ys: list[flo
 
 
 def table(choice: Mapping[str, Any]) -> list[str]:
-    """The sweep in Markdown, a row per α, and which one was chosen by what rule."""
-    objectives = choice["objectives"]
-    heads = ["α", *(_heading(one) for one in objectives), "front", ""]
+    """The sweep in Markdown, a row per α, which one was chosen by what rule, what that means, and how sure it is."""
+    objectives, rows = choice["objectives"], choice["candidates"]
+    sure = choice["draws"] > 0
+    heads = ["α", *(_heading(one) for one in objectives), "front", *(["chosen in draws"] if sure else []), ""]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in choice["candidates"]:
+    for row in rows:
         notes = ["pre-trained"] * (row["alpha"] == 0) + ["chosen"] * (row["alpha"] == choice["chosen"])
-        values = [f"{row['scores'][one['name']]:.{one['digits']}f}" for one in objectives]
-        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", ", ".join(notes)]
+        values = [_value(row, one) for one in objectives]
+        share = [f"{100 * row['chosen_share']:.0f} %"] if sure else []
+        cells = [f"{row['alpha']:g}", *values, "yes" if row["on_front"] else "", *share, ", ".join(notes)]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}"]
+    return [*lines, "", *told(choice)]
+
+
+def told(choice: Mapping[str, Any]) -> list[str]:
+    """The choice in sentences, for somebody who was not there."""
+    lines = [f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}."]
+    reached = [
+        f"{100 * choice['reached'][one['name']]:.0f} % in {one['title']}"
+        for one in choice["objectives"] if choice["reached"][one["name"]] is not None
+    ]  # fmt: skip
+    if reached:
+        lines.append(
+            f"Between the worst (0 %) and the best (100 %) point of the front it lies at {', '.join(reached)}."
+        )
+    if choice["draws"]:
+        likely = [
+            (row["chosen_share"], row["alpha"]) for row in choice["candidates"] if row["chosen_share"] >= LIKELY
+        ]  # fmt: skip
+        likely.sort(key=lambda one: (-one[0], one[1]))
+        words = ", ".join(f"{alpha:g} in {100 * share:.0f} %" for share, alpha in likely)
+        lines.append(
+            f"In brackets: 95 % intervals over {choice['draws']} bootstrap draws of the dev utterances. On these draws "
+            f"the rule chooses {words or 'no alpha in more than a few'}."
+        )
+        others = [f"{alpha:g}" for _, alpha in likely if alpha != choice["chosen"]]
+        if others:
+            lines.append(f"So this dev set does not tell {choice['chosen']:g} from {', '.join(others)}.")
+        lines.append("Other seeds of the fine-tuning are not in this.")
+    return lines
+
+
+def _value(row: Mapping[str, Any], objective: Mapping[str, Any]) -> str:
+    digits, ends = objective["digits"], row["intervals"].get(objective["name"])
+    text = f"{row['scores'][objective['name']]:.{digits}f}"
+    return text if ends is None else f"{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
 
 
 def _heading(objective: Mapping[str, Any]) -> str:

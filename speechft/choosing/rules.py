@@ -70,6 +70,15 @@ def knee(points: Sequence[Point]) -> Pick:
     return Pick(indices[nearest], "the front has no knee; this is its point nearest to the best of every score")
 
 
+def reached(points: Sequence[Point], among: Sequence[int], index: int) -> list[float | None]:
+    """Where a candidate lies in each score between the worst (0) and the best (1) of some; None where all are equal."""
+    found: list[float | None] = []
+    for place, column in enumerate(zip(*(points[one] for one in among), strict=True)):
+        low, high = min(column), max(column)
+        found.append((points[index][place] - low) / (high - low) if high > low else None)
+    return found
+
+
 def losses(point: Point, base: Point) -> list[float]:
     """What is lost in each score relative to the base's: 0.01 is one per cent; below 0 is gained."""
     return [_relative(before - after, before) for after, before in zip(point, base, strict=True)]

@@ -17,7 +17,7 @@ EPILOG = """--alpha auto merges at every alpha of --alphas, scores each, and kee
   speechft merge --alpha auto --score superb --tasks pr,sid --rule budget --lose 1% --score-with data.synthetic=smoke
 choice.json and choice.png beside alpha-A/ say why. An alpha that was scored before is not scored again."""
 
-_ONLY = ("alphas", "score", "tasks", "on", "rule", "lose", "similarity", "minutes", "refit", "score_with")
+_ONLY = ("alphas", "score", "tasks", "on", "rule", "lose", "similarity", "minutes", "refit", "score_with", "plots")
 
 
 def alpha(text: str) -> float | str:
@@ -49,6 +49,7 @@ def add_options(parser: Parser) -> None:
     group.add_argument(
         "--refit", metavar="N", type=int, help="steps of the head on each model's frozen features (default 100)"
     )
+    group.add_argument("--plots", metavar="F", nargs="+", help="of the picture: png (default), pdf, svg")
     group.add_argument(
         "--score-with", metavar="KEY=VALUE", nargs="+",
         help="drift: other values of the run's data.*; superb: of eval superb, such as data.voxceleb1=/data/VoxCeleb1",
@@ -112,7 +113,9 @@ def choose(arguments: argparse.Namespace, options: Mapping[str, Any]) -> int:
         scorer = _drift(arguments, candidates, config)
     else:
         scorer = _superb(arguments, candidates, config, results, out / SCORES / "features", overrides)
-    choice = choose_alpha(candidates, scorer, out, alphas, rule, lose, arguments.extrapolate)
+    choice = choose_alpha(
+        candidates, scorer, out, alphas, rule, lose, arguments.extrapolate, arguments.plots or ["png"]
+    )
     result(arguments.json, choice, [*table(choice), str(choice["folder"])])
     return 0
 

@@ -16,6 +16,7 @@ _EPILOG = """examples:
   speechft merge runs/NAME --to s3prl             with s3prl.pt in each folder, for plain s3prl.hub
   speechft merge --methods                        what --method takes, with formulas and parameters
   speechft merge --pretrained P --finetuned F G --method ties --set density=0.3 weights=1,0.5
+  speechft merge --method my_method.py:function   a method of your own (docs/own_merge_method.md)
   speechft merge runs/NAME --alpha 0.25 --alpha-at cnn=0 'layers.1*=0.5' --keep '*.bias'
   speechft merge runs/NAME --alpha-by-depth 0 0.25 0.5
   speechft merge runs/NAME --method fisher --corpus speech/      weighs by statistics of a folder of audio

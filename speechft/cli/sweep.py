@@ -77,6 +77,7 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, OmegaConf
 
+    from speechft.config.compose import spelled_out
     from speechft.config.locate import config_dir
 
     notes = folder.resolve() / f".outcomes-{uuid.uuid4().hex[:8]}"
@@ -103,7 +104,7 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
     where = "hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'"
     given = any(word.startswith("hydra.sweep.dir=") for word in words)
     before, failure = sys.argv, ""
-    sys.argv = ["speechft", "--multirun", *words, *([] if given else [where])]
+    sys.argv = ["speechft", "--multirun", *spelled_out(primary, words), *([] if given else [where])]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=primary)(run)()
     except SystemExit:  # Hydra has said why: a job of a queue was cancelled, or a launcher's setting is wrong

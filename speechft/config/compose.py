@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from speechft.config.locate import config_dir, group_names
+from speechft.config.locate import config_dir, group_names, read_group
 from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
@@ -34,12 +35,37 @@ def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
         if GlobalHydra.instance().is_initialized():  # inside a sweep: Hydra itself is running
             GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra_compose(primary, overrides=list(overrides))
+            config = hydra_compose(primary, overrides=spelled_out(primary, overrides))
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(primary, error) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def spelled_out(primary: str, overrides: Sequence[str]) -> list[str]:
+    """`upstream=/a/path` and `upstream=ORGANISATION/MODEL` of stage 1 in Hydra's words; later words still count."""
+    words: list[str] = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if primary != "train" or key != "upstream" or not value or value in group_names("upstream"):
+            words.append(word)
+            continue
+        path = Path(value).expanduser()
+        there = path.exists() or (value.startswith(("/", "./", "../", "~")) and "," not in value)
+        if not there and not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            words.append(word)
+            continue
+        named = [name for name in group_names("upstream") if read_group("upstream", name).get("source") == value]
+        source = str(path.resolve()) if there else value
+        quoted = "'" + source.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name) or "upstream"
+        words += (
+            [f"upstream={named[0]}"]
+            if named and not there
+            else ["upstream=_checkpoint", f"upstream.name={name}", f"upstream.source={quoted}"]
+        )
+    return words
 
 
 def _explained(primary: str, error: Exception) -> UsageError:

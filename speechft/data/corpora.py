@@ -25,6 +25,7 @@ from speechft.data.readers.huggingface import huggingface
 from speechft.data.readers.iemocap import iemocap
 from speechft.data.readers.librispeech import librispeech
 from speechft.data.readers.manifests import lhotse
+from speechft.data.readers.own import own_reader
 from speechft.data.readers.recipes import recipe
 from speechft.data.readers.snips import snips
 from speechft.data.readers.speech_commands import speech_commands
@@ -238,13 +239,15 @@ def _items(source: Mapping[str, Any]) -> list[Any]:
     """The utterances or cuts of an entry's corpus."""
     options = {key: value for key, value in source.items() if key not in Options.NAMES}
     kind = str(options.pop("kind", None))
-    if kind not in KINDS:
-        raise UsageError(f"unknown corpus kind {kind!r}", f"known: {', '.join(sorted(KINDS))}")
+    if ":" not in kind and kind not in KINDS:
+        known = f"known: {', '.join(sorted(KINDS))}, or your own: path/to/file.py:function"
+        raise UsageError(f"unknown corpus kind {kind!r}", known)
+    read = own_reader(kind) if ":" in kind else KINDS[kind]
     splits = options["split"] if isinstance(options.get("split"), (list, tuple)) else None
     try:
         if splits is None:
-            return list(KINDS[kind](**options))
-        return [item for split in splits for item in KINDS[kind](**{**options, "split": split})]
+            return list(read(**options))
+        return [item for split in splits for item in read(**{**options, "split": split})]
     except TypeError as error:
         raise UsageError(f"corpus kind {kind}: {error}", "check the options of this entry of data") from error
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.checkpoints.folder import WEIGHTS
 from speechft.checkpoints.hashing import streamed_sha256
 from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.weight_files import WEIGHTS
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder

@@ -10,6 +10,7 @@ _LOADERS = {
     # AutoModel would put a decoder with random weights beside it, and the encoder's under names it does not look for
     "whisper": "`transformers.models.whisper.modeling_whisper.WhisperEncoder.from_pretrained(folder)` or ",
     "decoar2": "",
+    "own": "",
 }
 """How transformers loads a family, where it is not `AutoModel`."""
 
@@ -22,7 +23,7 @@ def merged_card(record: Mapping[str, Any]) -> str:
     settings = f"\nParameters: {', '.join(how)}.\n" if how else ""
     native = f'\nPlain s3prl loads `s3prl.pt`: `s3prl.hub.{entry}("s3prl.pt")`.\n' if entry else ""
     return f"""---
-library_name: transformers
+library_name: {"transformers" if _LOADERS.get(record["family"], _AUTO) else "speechft"}
 tags: [speech, speechft, merge]
 ---
 # Merged speech upstream, α = {record["alpha"]:g}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from speechft.checkpoints.folder import LEARNER
 from speechft.checkpoints.hashing import streamed_sha256
-from speechft.checkpoints.stream import SafetensorsReader
+from speechft.checkpoints.tensor_file import SafetensorsReader
 from speechft.console import progress, say
 from speechft.data.audio import SAMPLE_RATE, load_audio, remembered_info
 from speechft.data.readers.base import Utterance

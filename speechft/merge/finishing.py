@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import HEAD, NATIVE
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
+from speechft.checkpoints.hashing import streamed_sha256
+from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
 from speechft.merge.parents import Parents
-from speechft.upstreams.load import load_upstream
+from speechft.upstreams.load import load_in_place
 from speechft.versions import versions
 
 
@@ -31,13 +35,15 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
-    # The fine-tuned side says how its input was normalised; the hub's file of a base model says otherwise.
+    # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", parents.base.config), ("preprocessor_config.json",
-                                                              parents.tuned[0].preprocessor)):  # fmt: skip
+                                                              {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
         if (parents.base.folder / name).is_file():
             shutil.copyfile(parents.base.folder / name, folder / name)
+    if parents.base.config.get("model_type") == OWN:
+        shutil.copyfile(parents.base.folder / CODE, folder / CODE)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
     family = parents.base.config.get("model_type")
     record = {**record, "family": family, "s3prl_hub": entry, "checked": check, "versions": versions()}
@@ -50,15 +56,27 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
 def run_once(folder: Path, sha256: str) -> None:
     """Load what was written and run it: a merge that cannot be used is an error now, not in stage 3.
 
+    The file is read again for its hash while the model runs from it, in the memory of a module (`load_in_place`).
+
     Raises:
         SpeechFTError: other weights come back than were written, or features are not finite.
     """
-    upstream = load_upstream(folder)
-    if upstream.identity.sha256 != sha256:
-        raise SpeechFTError(
-            "the merged weights read back differ from those written", "the disk is not to be trusted; check it"
-        )
-    with torch.inference_mode():
-        hidden = upstream([torch.sin(torch.arange(16_000) / 20.0)])
+    with ThreadPoolExecutor(1, "speechft-hash") as beside:
+        again = beside.submit(_hash_of, folder)
+        upstream = load_in_place(folder, sha256)
+        with torch.inference_mode():
+            hidden = upstream([torch.sin(torch.arange(16_000) / 20.0)])
+        if again.result() != sha256:
+            raise SpeechFTError(
+                "the merged weights read back differ from those written", "the disk is not to be trusted; check it"
+            )
     if not all(bool(torch.isfinite(state).all()) for state in hidden.states):
         raise SpeechFTError("the merged upstream gives features that are not finite", "try an alpha between 0 and 1")
+
+
+def _hash_of(folder: Path) -> str:
+    reader = FolderReader(folder)
+    try:
+        return streamed_sha256(reader.names(), reader.read)
+    finally:
+        reader.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from speechft.checkpoints.convert import check_beside
-from speechft.checkpoints.folder import WEIGHTS
-from speechft.checkpoints.stream import SafetensorsWriter
+from speechft.checkpoints.tensor_file import SafetensorsWriter
+from speechft.checkpoints.weight_files import WEIGHTS
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, remove_partials, whole_folder
@@ -21,6 +21,7 @@ from speechft.merge.parents import Parents, open_parents, same_weights
 from speechft.merge.registry import method_named
 from speechft.merge.statistics import Statistics, needed
 from speechft.merge.streaming import Output, Recipe, Seen, infos_of, stream
+from speechft.merge.thresholds import thresholds
 from speechft.runs import Run
 from speechft.upstreams.load import locate
 
@@ -106,7 +107,7 @@ def merge(
         finetuned: θ'_k: folders of the same architecture, or checkpoints of stage 1 (`checkpoints/step-N`).
         alphas: weights of the fine-tuned side; each gives `out/alpha-A/` (`out/METHOD-alpha-A/` with another method
             than `linear`). None takes the method's own, 0.25 for most.
-        method: a name of the registry.
+        method: a name of the registry, or `path/to/file.py:function` (docs/own_merge_method.md).
         out: where the merged folders go; old ones are replaced whole.
         extrapolate: allow α outside [0, 1].
         pretrained_sha256: refuse another θ0 than this one.
@@ -138,6 +139,9 @@ def merge(
         raise UsageError(f"weight norm cannot be merged as {weight_norm!r}", "known: stored, effective")
     if weight_norm == "effective" and chosen.statistics:
         raise UsageError(f"{chosen.name} has statistics of the stored weights", "leave --weight-norm effective out")
+    whole = chosen.trims and values["scope"] == "model"
+    if weight_norm == "effective" and whole:
+        raise UsageError("scope=model is of the stored weights", "leave --weight-norm effective out")
     choice = Choice(dict(alpha_at or {}), list(alpha_by_depth or ()), list(keep)).checked(extrapolate)
     if choice.by_depth and alphas:
         raise UsageError("alpha is given twice", "give either one for all or a list over depth")
@@ -159,7 +163,8 @@ def merge(
         found = Statistics(statistics, str(chosen.statistics), len(parents.paths)) if statistics else None
         if found:
             opened.callback(found.close)
-        recipe = Recipe(chosen, values, found, weight_norm == "effective")
+        cuts = thresholds(parents.base, parents.tuned, infos, values["density"]) if whole else None
+        recipe = Recipe(chosen, values, found, weight_norm == "effective", cuts)
         targets = [where / folder_name(chosen.name, alpha, choice, recipe.effective) for alpha in labels]
         remove_partials(where)
         with contextlib.ExitStack() as folders:
@@ -182,7 +187,7 @@ def merge(
             update = seen.update.record()
             for line in told(update):
                 say(line)
-            for alpha, temporary, output in zip(labels, temporaries, outputs, strict=True):
+            for alpha, target, temporary, output in zip(labels, targets, temporaries, outputs, strict=True):
                 record = {
                     "method": chosen.name, "formula": chosen.formula, "paper": chosen.paper, "parameters": values,
                     "alpha": alpha, **_choices(choice, weight_norm, found),
@@ -190,6 +195,8 @@ def merge(
                     "parents": _parents(parents, seen), "update": update, "applied": output.applied.record(),
                     "sha256": output.sha256,
                 }  # fmt: skip
+                if replaces_another(target, record):
+                    say(f"{target} holds another merge (settings or models): it is replaced; --out keeps both")
                 finish(temporary, record, parents, to, check)
     return [Merged(alpha, target) for alpha, target in zip(labels, targets, strict=True)]
 
@@ -203,6 +210,20 @@ def folder_name(method: str, alpha: float, choice: Choice, effective: bool = Fal
     if effective:
         words.append("effective")
     return "-".join(words)
+
+
+def replaces_another(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder holds another merge than the one of a record, which has its name."""
+    try:
+        old = read_json(folder / "merge.json")
+    except SpeechFTError:
+        return False
+
+    def identity(one: Mapping[str, Any]) -> list[Any]:
+        parents = [parent["sha256"] for parent in one.get("parents", [])]
+        return [parents, *(one.get(key) for key in ("method", "parameters", "choices"))]
+
+    return isinstance(old, dict) and identity(old) != identity(record)
 
 
 def _choices(choice: Choice, weight_norm: str, statistics: Statistics | None) -> dict[str, Any]:

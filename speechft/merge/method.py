@@ -15,7 +15,8 @@ MergeFunction = Callable[..., Tensor]
 """`(base, tuned, alpha, **parameters) -> merged`: θ0, the θ'_k, the weight of the fine-tuned side; all tensors of one
 shape, any floating-point type. α = 0 gives θ0 bit for bit, and so does a θ' that equals θ0. The result is float32, or
 float64 where a parent is. A method with `statistics` gets one tensor a parent by that name, θ0's first, or None where
-there is none for this tensor; a method that draws gets a `seed` that is the tensor's own."""
+there is none for this tensor; a method that draws gets a `seed` that is the tensor's own; one that `trims` gets
+`thresholds` with the parameter `scope` at `model`."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Parameter:
 
     Attributes:
         name: as in the function's signature.
-        kind: `float`, `int`, `bool`, or `floats`: one for each fine-tuned model.
+        kind: `float`, `int`, `bool`, `word`: one of `words`, or `floats`: one for each fine-tuned model.
         default: None only for `floats`: all equal.
         low, high: the range, both ends included unless `open_low`.
         meaning: a few words for the table.
@@ -32,17 +33,20 @@ class Parameter:
 
     name: str
     kind: str
-    default: float | int | bool | None
+    default: float | int | bool | str | None
     meaning: str
     low: float = 0.0
     high: float = 1.0
     open_low: bool = False
+    words: tuple[str, ...] = ()
 
     @property
     def range(self) -> str:
         """The values it takes, in words."""
         if self.kind == "bool":
             return "true or false"
+        if self.kind == "word":
+            return " or ".join(self.words)
         low = "above" if self.open_low else "at least"
         number = "a whole number" if self.kind == "int" else "a number" if self.kind == "float" else "numbers"
         if math.isinf(self.low):
@@ -65,6 +69,10 @@ class Parameter:
             if not isinstance(words, Sequence):
                 raise wrong
             return [self._number(word, wrong) for word in words]
+        if self.kind == "word":
+            if value not in self.words:
+                raise wrong
+            return value
         return self._number(value, wrong)
 
     def _number(self, value: Any, wrong: UsageError) -> Any:
@@ -107,6 +115,8 @@ class Method:
         least, most: how many fine-tuned models it takes.
         statistics: the kind of statistics it needs of every parent.
         draws: whether it draws at random.
+        trims: whether it keeps the largest elements of an update, `density` of each tensor's, or, with the parameter
+            `scope` at `model`, of the whole: those of a magnitude of at least `thresholds[k]` (`merge/thresholds.py`).
     """
 
     name: str
@@ -120,6 +130,7 @@ class Method:
     most: int | None = None
     statistics: str | None = None
     draws: bool = False
+    trims: bool = False
 
     def read(self, given: Mapping[str, Any], models: int) -> dict[str, Any]:
         """All parameters with their values, defaults filled in.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from speechft.checkpoints.convention import tell
 from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.folder import LEARNER, misfit
 from speechft.checkpoints.stream import FolderReader
@@ -18,7 +19,8 @@ from speechft.upstreams.load import locate
 _COMPUTING = (
     "hidden_act", "feat_extract_activation", "feat_extract_norm", "do_stable_layer_norm", "num_attention_heads",
     "conv_kernel", "conv_stride", "num_conv_pos_embedding_groups", "layer_norm_eps", "squeeze_factor", "num_buckets",
-    "max_bucket_distance", "conv_pos_batch_norm", "feat_proj_layer_norm",
+    "max_bucket_distance", "conv_pos_batch_norm", "feat_proj_layer_norm", "activation_function",
+    "encoder_attention_heads", "scale_embedding", "num_mel_bins", "own",
 )  # fmt: skip
 """What of a configuration changes the computation, though not the shapes of the weights."""
 
@@ -53,6 +55,9 @@ def open_parents(pretrained: str | Path, finetuned: Sequence[str | Path]) -> Par
     parents = Parents(base, [_open(path, base) for path in finetuned], [str(pretrained), *map(str, finetuned)])
     try:
         _check(parents.base, parents.tuned)
+        for path, reader in zip(parents.paths[1:], parents.tuned, strict=True):
+            if reader.overruled:
+                tell(path)
     except SpeechFTError:
         parents.close()
         raise

@@ -20,6 +20,7 @@ from speechft.merge.methods import (
     task_arithmetic,
     ties,
 )
+from speechft.merge.own import own_method
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -41,14 +42,25 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """A method.
+    """A method: one of these, or the user's own as `path/to/file.py:name` (`own.py`).
 
     Raises:
         UsageError: unknown; the message lists the known ones.
     """
+    if ":" in name:
+        method = own_method(name)
+        if method.name in METHODS:
+            raise UsageError(f"{name}: {method.name} is a method of speechft's already", "give yours another name")
+        return method
     if name not in METHODS:
-        raise UsageError(f"unknown merge method {name!r}", f"known: {', '.join(METHODS)}")
+        known = f"known: {', '.join(METHODS)}, or your own: path/to/file.py:function"
+        raise UsageError(f"unknown merge method {name!r}", known)
     return METHODS[name]
+
+
+def versioned(name: str) -> str:
+    """A name that changes when the method does: with a hash of its file where it is the user's own."""
+    return f"{name}, {method_named(name).paper}" if ":" in name else name
 
 
 def described() -> list[dict[str, Any]]:

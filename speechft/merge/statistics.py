@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from speechft.checkpoints.stream import SafetensorsReader
+from speechft.checkpoints.tensor_file import SafetensorsReader
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.method import Method
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from speechft.checkpoints.hashing import WeightsHash
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 from speechft.merge import weight_norm
 from speechft.merge.method import Method
 from speechft.merge.methods._tensors import tensor_seed
@@ -51,12 +52,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How tensors are merged: the method, its parameters, its statistics, and how weight norm is taken."""
+    """How tensors are merged: the method, its parameters, its statistics, how weight norm is taken, and where a method
+    that trims whole models cuts."""
 
     method: Method
     parameters: dict[str, Any]
     statistics: Statistics | None = None
     effective: bool = False
+    thresholds: Sequence[float] | None = None
 
     def merge(self, name: str, base: Tensor, tuned: Sequence[Tensor], alpha: float,
               statistics: Sequence[Tensor | None] | None) -> Tensor:  # fmt: skip
@@ -64,6 +67,8 @@ class Recipe:
         values = dict(self.parameters)
         if statistics is not None:
             values["statistics"] = statistics
+        if self.thresholds is not None:
+            values["thresholds"] = self.thresholds
         if self.method.draws:
             values["seed"] = tensor_seed(values["seed"], name)
         return self.method.function(base, tuned, alpha, **values)
@@ -105,51 +110,66 @@ def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, T
     seen = Seen([], UpdateNorms(), [UpdateNorms() for _ in tuned])
     coupled = weight_norm.pairs(infos) if recipe.effective else {}
     done_with = set(coupled.values())
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "speechft-hash") as beside:
-        parent_hashes = [WeightsHash(beside) for _ in readers]
-        hashes = [WeightsHash(beside) for _ in outputs]
+    with contextlib.ExitStack() as opened:
+        if recipe.method.elementwise:
+            opened.enter_context(_one_thread())
+        parent_hashes, hashes = (
+            [WeightsHash(opened.enter_context(ThreadPoolExecutor(1, "speechft-hash"))) for _ in some]
+            for some in (readers, outputs)
+        )
 
-        def take(name: str, start: int = 0, stop: int | None = None) -> list[Tensor]:
-            """The parents' elements; hashed and measured on the way."""
+        def take(name: str, start: int = 0, stop: int | None = None) -> tuple[list[Tensor], float]:
+            """The parents' elements, hashed and measured on the way, and the sum of the squares of θ0's."""
             pieces = []
             for reader, digest in zip(readers, parent_hashes, strict=True):
                 if start == 0:
                     digest.begin(name, reader.info(name).dtype, reader.info(name).shape)
                 pieces.append(reader.read(name, start, stop))
                 digest.update(pieces[-1])
-            if infos[name].dtype.is_floating_point:
-                _measure(name, pieces, seen)
-            return pieces
+            if not infos[name].dtype.is_floating_point:
+                return pieces, 0.0
+            size = square_sum(_number(pieces[0]))
+            _measure(name, pieces, size, seen)
+            return pieces, size
 
-        def put(name: str, merged: Sequence[Tensor], origin: Tensor, start: int = 0) -> None:
+        def put(name: str, merged: Sequence[Tensor], origin: Tensor, size: float, start: int = 0) -> None:
             """The outputs' elements."""
-            floating = infos[name].dtype.is_floating_point
             first = _number(origin)
-            size = square_sum(first) if floating else 0.0
             for output, digest, tensor in zip(outputs, hashes, merged, strict=True):
                 result = tensor.to(infos[name].dtype)
                 if start == 0:
                     digest.begin(name, infos[name].dtype, infos[name].shape)
                 digest.update(result)
-                if floating:
+                if infos[name].dtype.is_floating_point:
                     output.applied.add(name, size, result.to(first.dtype) - first)
                 output.writer.write_piece(name, result.reshape(-1))
 
         for name, info in infos.items():
             if name in coupled:
                 partner = coupled[name]
-                lengths, directions = take(name), take(partner)
+                (lengths, size), (directions, other) = take(name), take(partner)
                 merged = [_merge_effective(name, lengths, directions, output, recipe) for output in outputs]
-                put(name, [pair[0] for pair in merged], lengths[0])
-                put(partner, [pair[1] for pair in merged], directions[0])
+                put(name, [pair[0] for pair in merged], lengths[0], size)
+                put(partner, [pair[1] for pair in merged], directions[0], other)
             elif name not in done_with:
                 for start, stop in _pieces(info, recipe.method):
-                    origin, *others = take(name, start, stop)
-                    put(name, _merge(name, info, origin, others, start, stop, outputs, recipe), origin, start)
+                    (origin, *others), size = take(name, start, stop)
+                    put(name, _merge(name, info, origin, others, start, stop, outputs, recipe), origin, size, start)
         seen.sha256 = [digest.hexdigest() for digest in parent_hashes]
         for output, digest in zip(outputs, hashes, strict=True):
             output.sha256 = digest.hexdigest()
     return seen
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch computes in the caller's thread: pieces are small, and the other processors hash meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _merge(name: str, info: TensorInfo, origin: Tensor, others: Sequence[Tensor], start: int, stop: int | None,
@@ -186,9 +206,9 @@ def _pieces(info: TensorInfo, method: Method) -> Iterator[tuple[int, int | None]
         yield start, min(start + PIECE, info.size)
 
 
-def _measure(name: str, pieces: Sequence[Tensor], seen: Seen) -> None:
+def _measure(name: str, pieces: Sequence[Tensor], size: float, seen: Seen) -> None:
     origin, *others = (_number(piece) for piece in pieces)
-    size, mean = square_sum(origin), None
+    mean = None
     for other, norms in zip(others, seen.updates, strict=True):
         update = other - origin
         norms.add(name, size, update)

@@ -56,7 +56,7 @@ def off_official(record: Mapping[str, Any]) -> list[str]:
         return []
     official = read_group("superb", task)
     ours = {**(record.get("settings") or {}), "steps": record.get("steps")}
-    keys = [key for key in official if key in ours and key not in (*WITHOUT_EFFECT, "lr", "crops")]
+    keys = [key for key in official if key in ours and key not in (*WITHOUT_EFFECT, "lr", "crops", "crop_hours")]
     return [
         f"{key} {_short(ours[key])} instead of {_short(official[key])}" for key in keys if ours[key] != official[key]
     ]

@@ -18,6 +18,7 @@ from speechft.files import sha256_json
 from speechft.superb import state as saved
 from speechft.superb.batches import FeatureSplit
 from speechft.superb.bridge import HUB_NAME, Bridge
+from speechft.superb.draws import Crops
 from speechft.superb.extract import Streamed, computer, data_identity, extract, plan
 from speechft.superb.fast import FastRun
 from speechft.superb.items import Split
@@ -68,7 +69,7 @@ def plan_splits(
     """Items, store key and size of each split."""
     plans = {}
     for name in task.splits:
-        split = task.split(expert, name, int(settings.get("crops", 1)))
+        split = task.split(expert, name, Crops.read(settings))
         identity = data_identity(task, split, settings, data)
         plans[name] = (split, *plan(task, split, upstream, identity, dtype, numerics))
     return plans
@@ -151,7 +152,7 @@ def features_of_splits(
                 bar(f"{task.name} features {name}"), say, numerics, devices,
             )  # fmt: skip
         else:
-            compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics)
+            compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics, fresh=True)
             found[name] = Streamed(compute, key, layout)
     whole = found.get("all")
     if not isinstance(whole, Features):

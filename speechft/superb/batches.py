@@ -18,7 +18,8 @@ from speechft.superb.store import Features
 from speechft.superb.tasks.base import Task
 from speechft.superb.tasks.losses import sent
 
-_RESIDENT_BYTES = 2 << 30  # pooled features up to this size are kept in memory, on the device
+_RESIDENT_BYTES = 2 << 30  # pooled features up to this size are kept in memory (of a GPU: up to half of what is free)
+_FILL_ITEMS = 4096
 
 
 class Positions(Dataset):  # type: ignore[type-arg]
@@ -70,6 +71,25 @@ class _Buffer:
         return array
 
 
+def resident_bytes(device: torch.device) -> int:
+    """How large a set of pooled features may be to be kept on the device; VoxCeleb1's take about 7 GB at base size."""
+    if device.type != "cuda":
+        return _RESIDENT_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) // 2
+
+
+def _table(features: Features | Streamed, device: torch.device) -> Tensor:
+    """All rows on the device, `[items, layers, dim]`; on the host there are only so many at a time."""
+    table = torch.empty(0)
+    for begin in range(0, len(features), _FILL_ITEMS):
+        rows, _ = features.gather(range(begin, min(begin + _FILL_ITEMS, len(features))))
+        if begin == 0:
+            table = torch.empty((len(features), *rows.shape[1:]), dtype=torch.float32, device=device)
+        table[begin : begin + len(rows)] = torch.from_numpy(rows)
+    return table
+
+
 class FeatureSplit:
     """A split as the expert sees it: batches of `(features, others)` instead of `(waveforms, others)`.
 
@@ -95,9 +115,8 @@ class FeatureSplit:
         self.batch = task.batches(expert, split, self.loader)
         self.table: Tensor | None = None
         self.stored, self.floats = _Buffer(device.type == "cuda"), _Buffer(False)
-        if self.pooled and features.nbytes <= _RESIDENT_BYTES:
-            rows, _ = features.gather(range(len(features)))
-            self.table = torch.from_numpy(rows).to(device)
+        if self.pooled and features.nbytes <= resident_bytes(device):
+            self.table = _table(features, device)
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
+import os
+import shutil
 import sys
 import tempfile
 import types
@@ -19,6 +22,7 @@ import torch
 import torchaudio
 
 from speechft.superb import sound_metrics, sox_effects
+from speechft.superb.scopes import swapped
 
 
 class AudioMetaData(NamedTuple):
@@ -127,6 +131,17 @@ def _patch_sox() -> None:
     torchaudio.sox_effects = sox_effects
 
 
+def _patch_pysox() -> None:
+    # ASV imports pysox, which asks a shell for the program sox, and both complain where there is none. `trimmed` does
+    # what ASV wants of it, so it is imported without being heard.
+    if "sox" in sys.modules or importlib.util.find_spec("sox") is None or shutil.which("sox"):
+        return
+    import logging
+
+    with swapped(os, "popen", lambda *_: io.StringIO()), swapped(logging.root.manager, "disable", logging.WARNING):
+        importlib.import_module("sox")
+
+
 def _patch_hub() -> None:
     # The runner imports HfFolder and Repository for pushing to the hub, which is never asked of it here.
     import huggingface_hub
@@ -171,7 +186,8 @@ def _patch_checkpoints() -> None:
 def install() -> None:
     """Apply what is missing. Calling it again changes nothing."""
     patches = (
-        _patch_backend, _patch_reading, _patch_sox, _patch_hub, _patch_catalyst, _patch_asteroid, _patch_checkpoints,
+        _patch_backend, _patch_reading, _patch_sox, _patch_pysox, _patch_hub, _patch_catalyst, _patch_asteroid,
+        _patch_checkpoints,
     )  # fmt: skip
     for patch in patches:
         patch()

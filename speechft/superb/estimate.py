@@ -89,7 +89,7 @@ def estimate(
             task.bar = progress.bar
     with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log"):
         compat.install()
-        for name, upstream in loaded(sources):
+        for name, upstream in loaded(sources, settings.upstream):
             own = []
             made: dict[str, str] = {}
             lengths: list[int] = []
@@ -126,6 +126,7 @@ def _read(
     import torch
 
     from speechft.superb.assemble import build_modules
+    from speechft.superb.draws import Crops
     from speechft.superb.extract import data_identity
     from speechft.superb.timing import head_seconds
 
@@ -137,7 +138,7 @@ def _read(
             config = one.config(recipe, settings.data, work)
             device = torch.device(settings.device)
             featurizer, expert = build_modules(one, config, upstream, work, settings.seed, device)
-            splits = {name: one.split(expert, name, int(recipe.get("crops", 1))) for name in one.splits}
+            splits = {name: one.split(expert, name, Crops.read(recipe)) for name in one.splits}
             identities = {name: data_identity(one, split, recipe, settings.data) for name, split in splits.items()}
             readings.append(_Reading(one, splits, identities))
             if number == 0 and measure:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.superb.settings import Settings, compose
 from speechft.superb.sources import check_source, named
@@ -31,7 +31,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     engine: str | None = None,
     out: str | Path | None = None,
-    cfg: Mapping[str, Any] | None = None,
+    cfg: Mapping[str, Any] | Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Score every upstream on every task.
@@ -39,7 +39,8 @@ def evaluate(
     Args:
         upstreams: names, folders, runs, or loaded `Upstream`s; as a mapping, from the names of their result folders.
         tasks, engine, out: as in `cfg`, which they overrule.
-        cfg: a composed `configs/eval.yaml` (`settings.compose`); None takes it as it is.
+        cfg: a composed `configs/eval.yaml` (`settings.compose`), or Hydra overrides such as
+            `["data.synthetic=demo", "lr=1e-2"]`; None takes it as it is.
         progress: where to tell what happens; stderr unless given.
 
     Returns:
@@ -55,7 +56,7 @@ def evaluate(
     with progress:
         return [
             _evaluate_one(upstream, name, task, settings, progress)
-            for name, upstream in loaded(sources)
+            for name, upstream in loaded(sources, settings.upstream)
             for task in chosen
         ]
 
@@ -65,7 +66,7 @@ def prepare(
     tasks: Sequence[str] | None = None,
     engine: str | None = None,
     out: str | Path | None = None,
-    cfg: Mapping[str, Any] | None = None,
+    cfg: Mapping[str, Any] | Sequence[str] | None = None,
 ) -> tuple[Settings, list[tuple[str, Any]], list[Task]]:
     """What `evaluate` would do, checked without loading or computing anything.
 
@@ -79,23 +80,45 @@ def prepare(
         UsageError, SpeechFTError: as `evaluate`.
     """
     given = {"tasks": list(tasks) if tasks else None, "engine": engine, "out": str(out) if out else None}
-    merged = {**(cfg if cfg is not None else compose()), **{k: v for k, v in given.items() if v is not None}}
+    composed = cfg if isinstance(cfg, Mapping) else compose(cfg or ())
+    merged = {**composed, **{k: v for k, v in given.items() if v is not None}}
     settings = Settings.read(merged)
     sources = named(upstreams)
     for _, source in sources:  # a mistyped name shows now, not after hours of the ones before it
         check_source(source)
     chosen = [get_task(name) for name in settings.tasks]
-    for task in chosen:
-        task.check(settings.data, settings.superb[task.name])
+    _check(chosen, settings)
     return settings, sources, chosen
 
 
-def loaded(sources: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Upstream]]:
-    """The upstreams with their names, one after the other."""
-    from speechft.upstreams.load import load_upstream
+def _check(tasks: Sequence[Task], settings: Settings) -> None:
+    """All that is missing of all tasks, in one line.
+
+    Raises:
+        SpeechFTError: files.
+        UsageError: a wrong setting.
+    """
+    missing = []
+    for task in tasks:
+        try:
+            task.check(settings.data, settings.superb[task.name])
+        except UsageError:
+            raise
+        except SpeechFTError as error:
+            missing.append(error)
+    if missing:
+        raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
+
+
+def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:
+    """The upstreams with their names, one after the other; `conventions` as `Settings.upstream`."""
+    from speechft.upstreams import load
 
     for name, source in sources:  # one at a time in memory
-        yield name, load_upstream(source) if isinstance(source, (str, Path)) else source
+        if isinstance(source, (str, Path)):
+            yield name, load.load_upstream({**load.conventions(source), **conventions})
+        else:
+            yield name, source
 
 
 def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:

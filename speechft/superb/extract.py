@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +107,14 @@ def encode(
 
 def computer(
     task: Task, expert: Any, split: Split, upstream: Upstream, kind: str, device: torch.device, batch_seconds: float,
-    numerics: Numerics = FLOAT32,
+    numerics: Numerics = FLOAT32, fresh: bool = False,
 ) -> Compute:  # fmt: skip
     """A function from item numbers to their features (`[rows, layers, dim]` float32 each), read and encoded now.
 
     It may be called from any thread: s3prl's data sets draw from Python's one generator, so they read one at a time.
+
+    Args:
+        fresh: whether what is read at random is drawn anew each time, from Python's generator, as in s3prl's loop.
     """
     upstream = upstream.to(device).eval()
     threads = torch.get_num_threads()
@@ -121,8 +126,11 @@ def computer(
         arrays: list[np.ndarray] = []
         waves: list[np.ndarray] = []
         for number in numbers:
+            item = split.items[number]
+            if fresh and item.random:
+                item = replace(item, draw=random.getrandbits(32))
             with _reading:
-                waves.append(_read(task, expert, split.name, split.items[number]))
+                waves.append(_read(task, expert, split.name, item))
             if sum(len(wave) for wave in waves) >= size:
                 arrays += encode(upstream, waves, kind, device, batch_seconds, numerics)
                 waves = []
@@ -171,6 +179,8 @@ def extract(
 
 class Streamed:
     """Features that do not fit on the disk: computed whenever a batch asks for them, once for all heads.
+
+    Crops are then drawn anew each time, as s3prl does: it costs nothing.
 
     Args:
         compute: see `computer`.

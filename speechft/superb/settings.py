@@ -63,6 +63,7 @@ class Settings:
     numerics: Numerics
     data: Mapping[str, Any]
     synthetic: Mapping[str, str]
+    upstream: Mapping[str, Any]
     superb: Mapping[str, Mapping[str, Any]]
 
     def corpus(self, task: Any) -> str | None:
@@ -116,6 +117,7 @@ class Settings:
             numerics=numerics,
             data=data,
             synthetic=synthetic,
+            upstream=_conventions(cfg.get("upstream") or {}, engine),
             superb=superb,
         )
 
@@ -158,6 +160,23 @@ def _tasks(given: Any, data: Mapping[str, Any]) -> tuple[str, ...]:
     if unknown or not tasks:
         raise UsageError(f"unknown SUPERB task {', '.join(unknown) or '(none given)'}", f"known: {', '.join(NAMES)}")
     return tasks
+
+
+def _conventions(given: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """What is asked for of all upstreams.
+
+    Raises:
+        UsageError: an unknown key; padding that depends on batches, which the fast engine makes otherwise than s3prl.
+    """
+    unknown = sorted(given.keys() - {"normalize", "padding"})
+    if unknown:
+        raise UsageError(f"unknown upstream.{unknown[0]}", "known: normalize, padding")
+    if engine == "fast" and given.get("padding") not in (None, "own"):
+        raise UsageError(
+            f"upstream.padding={given['padding']} is about s3prl's batches, which --engine fast does not make",
+            "--engine s3prl",
+        )
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _rates(given: Any, task: str) -> list[float]:

@@ -90,13 +90,17 @@ class Task(nn.Module, ABC):
         """The metrics over a whole set, by their names, from the scores of all its batches."""
 
     def evaluate(self, upstream: Upstream, batches: Iterable[Batch]) -> dict[str, float]:
-        """The metrics over a whole set; the caller has set `eval()` and switched gradients off.
+        """The metrics over a whole set; the caller has set `eval()` and switched gradients off."""
+        return self.summary(self.scores(upstream, batches))
+
+    def scores(self, upstream: Upstream, batches: Iterable[Batch]) -> list[Any]:
+        """What `summary` needs to know of a whole set.
 
         What a task draws (masks, other voices) is the same at every evaluation.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self.summary([score for batch in batches for score in self.score(upstream, batch)])
+            return [score for batch in batches for score in self.score(upstream, batch)]
 
     def settings(self) -> dict[str, Any]:
         """What a later reader needs to use the head (vocabularies); stored in each checkpoint."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from speechft.errors import UsageError
+from speechft.own import own_class
 from speechft.tasks.base import Task
 from speechft.tasks.classification import Classification
 from speechft.tasks.ctc import CtcTask
@@ -29,14 +25,16 @@ def build_task(settings: Mapping[str, Any]) -> Task:
     """Build a task from its options (`name` and `head_lr` belong to others).
 
     Args:
-        settings: `kind` chooses the class: a name of `KINDS`, or the user's own (see `own_task`); the rest goes to it.
+        settings: `kind` chooses the class: a name of `KINDS`, or the user's own (docs/own_task.md); the rest goes
+            to it.
 
     Raises:
-        UsageError: unknown kind or option.
+        UsageError: unknown kind or option; what `own_class` raises.
     """
     options = {key: value for key, value in settings.items() if key not in ("name", "head_lr")}
     kind = str(options.pop("kind", None))
-    make = own_task(kind) if ":" in kind else KINDS.get(kind)
+    make: Callable[..., Task] | None
+    make = own_class(kind, "task.kind", "task", Task) if ":" in kind else KINDS.get(kind)
     if make is None:
         known = ", ".join(sorted(KINDS))
         raise UsageError(f"unknown kind of task {kind!r}", f"known: {known}, or your own: path/to/file.py:ClassName")
@@ -53,41 +51,3 @@ def build_task(settings: Mapping[str, Any]) -> Task:
         if not hasattr(task, attribute):
             raise UsageError(f"task {kind} has no {attribute}", "see speechft.tasks.base.Task for each")
     return task
-
-
-def own_task(where: str) -> type[Task]:
-    """The user's own task.
-
-    Args:
-        where: `path/to/file.py:ClassName`, or `package.module:ClassName` of something that Python can import.
-
-    Raises:
-        UsageError: no such file, module or class; it does not load; it is no task, or lacks something.
-    """
-    source, _, name = where.rpartition(":")
-    path = Path(source).expanduser()
-    try:
-        module = _from_file(path) if path.suffix == ".py" else importlib.import_module(source)
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(f"task.kind: {source} does not load ({type(error).__name__}: {error})",
-                         "give path/to/file.py:ClassName, or package.module:ClassName") from error  # fmt: skip
-    found = getattr(module, name, None)
-    if not inspect.isclass(found) or not issubclass(found, Task):
-        classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Task)]
-        tasks = [value.__name__ for value in classes if value.__module__ == module.__name__]
-        raise UsageError(f"task.kind: {source} has no task {name!r} (a class made from speechft.tasks.base.Task)",
-                         f"its tasks: {', '.join(tasks) or 'none'}")  # fmt: skip
-    missing = sorted(found.__abstractmethods__)
-    if missing:
-        raise UsageError(f"task.kind: {name} lacks {', '.join(missing)}", "see speechft.tasks.base.Task for each")
-    return found
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError("no such file")
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -39,6 +39,10 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         SpeechFTError: bad data, an interruption, a loss that stays non-finite.
     """
     settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
+    if "kind" in settings["upstream"]:  # a class of the user's own: from here on the folder that is made of it
+        from speechft.upstreams.load import conventions
+
+        settings["upstream"] = conventions(settings["upstream"])
     trainer, first = read_trainer(settings["trainer"]), devices.is_first()
     accelerator = devices.start(trainer) if devices.count() > 1 else None
     # One process chooses: each would take a dated folder of its own.

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechft.checkpoints.folder import LEARNER, read_tensors
+from speechft.checkpoints.folder import LEARNER
+from speechft.checkpoints.weight_files import read_tensors
 from speechft.errors import SpeechFTError
 from speechft.files import is_partial, partial_name, read_json, remove_partials, whole_folder
 from speechft.train.average import Average

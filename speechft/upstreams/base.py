@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.checkpoints.folder import Checkpoint
+from speechft.checkpoints.parts import parts_of
 from speechft.errors import UsageError
 
 
@@ -39,11 +40,12 @@ class Identity:
 
     Attributes:
         name: what the user called it.
-        family: architecture (`hubert`, `wav2vec2`, `wavlm`, `fbank`).
+        family: architecture (`hubert`, `wav2vec2`, `wavlm`, `fbank`; of the user's own `own-CLASS-HASH`, a hash of its
+            code and options).
         source: path or hub name of the weights.
         normalize: whether each waveform is scaled to zero mean and unit variance first.
         sha256: hash of all weights (names, shapes, types and bytes).
-        padding: `own`, or `s3prl` where padded batches are computed as s3prl does.
+        padding: how padded batches are computed (`padded.py`).
         chunk_seconds: longer recordings are heard in pieces of so many seconds (`chunked.py`); None for never.
         chunk_overlap: seconds that neighbouring pieces share.
     """
@@ -99,8 +101,9 @@ class Upstream(nn.Module, ABC):
 
     @property
     def layers(self) -> Sequence[nn.Module]:
-        """The transformer's layers: what `torch.compile` is worth its while for."""
-        return ()
+        """The transformer's layers: what `torch.compile` is worth its while for. Here: the module list of that name."""
+        own = self._modules.get("layers")
+        return list(own) if isinstance(own, nn.ModuleList) else ()
 
     def __call__(self, waveforms: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
         """`forward`, after a look at the waveforms.
@@ -119,9 +122,16 @@ class Upstream(nn.Module, ABC):
         even an empty one, counts as followed by zeros, and gives a frame.
         """
 
-    @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... A parameter is in one part."""
+        """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... A parameter is in one part.
+
+        Here: by the parameters' names, as merging has it (`checkpoints/parts.py`).
+        """
+        named = dict(self.named_parameters())
+        found: dict[str, list[nn.Parameter]] = {}
+        for name, part in parts_of(named).items():
+            found.setdefault(part, []).append(named[name])
+        return found
 
     def checkpoint(self) -> Checkpoint:
         """The present weights with the configuration they came with.

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft.checkpoints.folder import Checkpoint, misfit
+from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream
+from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.speech_encoder import encoder_parts, encoder_states
 
 _WINDOW, _HOP = 400, 160
@@ -113,17 +114,11 @@ def build(
     settings = {key: value for key, value in checkpoint.config.items() if key not in ("model_type", "architectures")}
     config = Wav2Vec2Config.from_dict({**settings, "layerdrop": 0.0, **changed})
     config._attn_implementation = "sdpa"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed or 0)
-        model = _Model(config, int(checkpoint.config.get("num_mel_bins", 80)))
+    bands = int(checkpoint.config.get("num_mel_bins", 80))
     if random_seed is None:
-        expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
-        problems = misfit(expected, {key: tensor.shape for key, tensor in checkpoint.state.items()})
-        if problems:
-            raise SpeechFTError(
-                f"the weights of {source} do not fit its config.json: {problems}",
-                "the checkpoint is foreign or damaged",
-            )
-        model.load_state_dict(checkpoint.state, strict=True)
-    identity = Identity(name, "decoar2", source, False, weights_sha256(model.state_dict()))
+        model = filled(lambda: _Model(config, bands), checkpoint.state, source, copy=checkpoint.mapped is None)
+    else:
+        model = drawn(lambda: _Model(config, bands), random_seed)
+    sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
+    identity = Identity(name, "decoar2", source, False, sha256)
     return Decoar2(model.float(), checkpoint.config, checkpoint.preprocessor, identity).eval()

@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.config.locate import group_names, read_group
 from speechft.upstreams.base import Upstream
-from speechft.upstreams.load import load_upstream
+from speechft.upstreams.load import conventions, load_upstream
 
 
 def describe(source: str) -> dict[str, Any]:
     """Sizes, identity, and relative changes of its features.
 
     Two waveforms of noise with the level and offset of quiet speech, 2.4 s and 3 s, are heard as the upstream is set,
-    then with the input normalisation switched, then padded as s3prl pads. A change is the norm of the difference over
-    the norm, of all hidden states together, averaged over time.
+    then with the input normalisation switched, then padded as s3prl and transformers pad. A change is the norm of the
+    difference over the norm, of all hidden states together, averaged over time.
 
     Args:
         source: as for `load_upstream`.
@@ -26,7 +25,7 @@ def describe(source: str) -> dict[str, Any]:
     Raises:
         SpeechFTError: the checkpoint cannot be loaded.
     """
-    settings = read_group("upstream", source) if source in group_names("upstream") else {"name": source}
+    settings = conventions(source)
     upstream = load_upstream(settings)
     generator = torch.Generator().manual_seed(0)
     waves = [0.03 * torch.randn(length, generator=generator) + 0.001 for length in (48_000, 38_400)]
@@ -43,9 +42,14 @@ def describe(source: str) -> dict[str, Any]:
     if upstream.trainable and upstream.identity.family != "decoar2":
         switched = load_upstream(settings, normalize=not upstream.identity.normalize)
         found["changes"] = {"normalize switched": _change(usual, _pooled(switched, waves))}
-    if found["changes"] and upstream.identity.family != "sew":
-        padded = load_upstream({**_mapping(settings), "padding": "s3prl", "normalize": upstream.identity.normalize})
-        found["changes"]["2.4 s padded to 3 s as s3prl does"] = _change(usual[1:], _pooled(padded, waves)[1:])
+    paddings = (("s3prl", "s3prl"), ("huggingface", "transformers"))
+    for padding, library in paddings if found["changes"] and not upstream.identity.family.startswith("own-") else ():
+        if padding == "s3prl" and upstream.identity.family == "sew":
+            continue
+        padded = load_upstream({**settings, "padding": padding, "normalize": upstream.identity.normalize})
+        masked = ", without attention mask" if padded.identity.padding.endswith("unmasked") else ""
+        what = f"2.4 s padded to 3 s as {library} does{masked}"
+        found["changes"][what] = _change(usual[1:], _pooled(padded, waves)[1:])
     return found
 
 
@@ -59,10 +63,6 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"input: {heard}; padding: {found['padding']}",
     ]
     return text + [f"features change by {100 * change:.1f} %: {what}" for what, change in found["changes"].items()]
-
-
-def _mapping(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**settings, "source": settings.get("source", settings["name"])}
 
 
 def _pooled(upstream: Upstream, waves: list[Tensor]) -> Tensor:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from speechft.checkpoints.weight_files import INDEX, WEIGHTS
 from speechft.config.locate import group_names, read_group
 from speechft.errors import SpeechFTError, UsageError
+from speechft.own import in_file
 from speechft.upstreams.base import Upstream
+
+if TYPE_CHECKING:
+    from speechft.checkpoints.folder import Checkpoint
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -23,9 +28,9 @@ def load_upstream(
 
     Args:
         source: a known name (`hubert_nano`, `hubert_base`, `fbank` ...), a Hugging Face folder, a native `.pt` file
-            (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), or one file of
-            `configs/upstream/` as a mapping.
-        normalize: overrides the checkpoint's input normalisation.
+            (`checkpoints/native.py`), a Hugging Face hub name (`facebook/hubert-base-ls960`), a class of your own
+            (`my_upstream.py:MyUpstream`), or one file of `configs/upstream/` as a mapping.
+        normalize: overrides the checkpoint's input normalisation (`checkpoints/convention.py`).
         chunk_seconds, chunk_overlap: longer recordings in pieces of so many seconds that share so many (`Chunked`).
 
     Raises:
@@ -43,12 +48,39 @@ def load_upstream(
     return Chunked(upstream, float(seconds), float(overlap)).eval()
 
 
+def load_in_place(folder: Path, sha256: str) -> Upstream:
+    """An upstream whose weights stay in their file: one look at it takes the memory of one of its modules.
+
+    Pages of the file are read as modules use them, and given back after each. Weights that are not stored in float32
+    are held as usual, converted.
+
+    Args:
+        folder: a Hugging Face folder with `model.safetensors`, which nobody changes meanwhile.
+        sha256: of its weights; it is believed.
+
+    Raises:
+        SpeechFTError: as `load_upstream`.
+    """
+    from speechft.checkpoints.folder import read_folder
+
+    checkpoint = read_folder(folder, in_place=True)
+    checkpoint.sha256 = sha256
+    upstream = _built(checkpoint, {"name": str(folder)}, str(folder), None)
+    if checkpoint.mapped is not None:
+        forget = checkpoint.mapped.forget
+        for module in upstream.modules():
+            module.register_forward_hook(lambda *_: forget())
+    return upstream
+
+
 _OPTIONS = ("name", "source", "family", "normalize", "random_seed", "dropout", "padding", "chunk_seconds",
             "chunk_overlap", "deltas", "mean_norm")  # fmt: skip
 
 
 def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """How a source is to be used: the file of `configs/upstream/` that names it or its place on the hub, or defaults.
+
+    A class of the user's own becomes a folder here (`own.py: as_source`).
 
     Raises:
         UsageError: an unknown or impossible setting.
@@ -63,6 +95,10 @@ def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             published = (read_group("upstream", name) for name in group_names("upstream"))
             same = next((one for one in published if one.get("source") == str(source)), {})
             settings = {**same, **settings}
+    if "kind" in settings or in_file(str(settings.get("source") or settings["name"])):
+        from speechft.upstreams.own import as_source
+
+        settings = as_source(settings)
     unknown = sorted(settings.keys() - set(_OPTIONS))
     if unknown:
         raise UsageError(f"unknown setting of an upstream: {', '.join(unknown)}", f"known: {', '.join(_OPTIONS)}")
@@ -86,8 +122,8 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
 
         return Fbank(name, int(settings.get("deltas", 2)), bool(settings.get("mean_norm", False)))
 
+    from speechft.checkpoints.convention import tell
     from speechft.checkpoints.convert import read_checkpoint
-    from speechft.upstreams import decoar2, speech_encoder, whisper
 
     if normalize is None and settings.get("normalize") is not None:
         normalize = bool(settings["normalize"])
@@ -95,6 +131,17 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
     if Path(where).expanduser().exists():
         where = str(folder)  # so that what is written down holds from any folder
     checkpoint = read_checkpoint(folder)
+    if normalize is None and checkpoint.overruled:
+        tell(where)
+    return _built(checkpoint, settings, where, normalize)
+
+
+def _built(checkpoint: Checkpoint, settings: Mapping[str, Any], where: str, normalize: bool | None) -> Upstream:
+    from speechft.checkpoints.folder import OWN
+    from speechft.upstreams import decoar2, own, speech_encoder, whisper
+    from speechft.upstreams.padded import PADDINGS
+
+    name = str(settings["name"])
     seed, dropout = settings.get("random_seed"), settings.get("dropout")
     seed = None if seed is None else int(seed)
     if checkpoint.config.get("model_type") == "whisper":
@@ -103,19 +150,25 @@ def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
         return whisper.build(checkpoint, name, where, seed, dropout)
     if checkpoint.config.get("model_type") == "decoar2":
         return decoar2.build(checkpoint, name, where, normalize, seed, dropout)
+    if checkpoint.config.get("model_type") == OWN:
+        return own.build(checkpoint, name, where, normalize, seed)
     padding = str(settings.get("padding") or "own")
-    if padding not in ("own", "s3prl"):
-        raise UsageError(f"unknown upstream.padding {padding!r}", "known: own, s3prl")
+    if padding not in PADDINGS:
+        raise UsageError(f"unknown upstream.padding {padding!r}", f"known: {', '.join(PADDINGS)}")
     return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout, padding)
 
 
 def locate(source: str) -> Path:
     """The local folder or `.pt` file of a checkpoint.
 
-    An asset of the package, a path, or a hub name fetched into the hub's cache.
+    An asset of the package, a path, a class of the user's own, or a hub name fetched into the hub's cache.
     """
     if source.startswith("asset:"):
         return ASSETS / source.removeprefix("asset:")
+    if in_file(source):
+        from speechft.upstreams.own import folder_of
+
+        return folder_of(source)
     path = Path(source).expanduser()
     if source in group_names("upstream"):
         where = read_group("upstream", source).get("source")
@@ -129,11 +182,13 @@ def locate(source: str) -> Path:
         raise UsageError(f"upstream {source!r} is neither a known name nor a folder", f"known names: {known}")
     from huggingface_hub import snapshot_download
 
-    patterns = ["config.json", "preprocessor_config.json", "model.safetensors"]
+    patterns = ["config.json", "preprocessor_config.json", "model.safetensors", "model.safetensors.index.json",
+                "model-*-of-*.safetensors"]  # fmt: skip
+    older = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
     try:
         folder = Path(snapshot_download(source, allow_patterns=patterns))
-        if not (folder / "model.safetensors").is_file():
-            folder = Path(snapshot_download(source, allow_patterns=[*patterns, "pytorch_model.bin"]))
+        if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+            folder = Path(snapshot_download(source, allow_patterns=[*patterns, *older]))
     except Exception as error:  # the hub client raises many kinds; to the user they are all "not available"
         raise SpeechFTError(
             f"{source} could not be fetched from the Hugging Face hub ({type(error).__name__})",

@@ -27,11 +27,11 @@ class Sew(SpeechEncoder):
         identity: what it is.
 
     Raises:
-        UsageError: `padding: s3prl` is asked for.
+        UsageError: `padding: s3prl` is asked for; s3prl has no SEW.
     """
 
     def __init__(self, model: Any, config: dict[str, Any], preprocessor: dict[str, Any], identity: Identity):
-        if identity.padding != "own":
+        if identity.padding == "s3prl":
             raise UsageError("s3prl has no SEW whose padding could be followed", "leave upstream.padding out")
         super().__init__(model, config, preprocessor, identity)
         self.num_layers = model.config.num_hidden_layers + 2
@@ -52,7 +52,7 @@ class Sew(SpeechEncoder):
         """The transformer, as `SEWEncoder.forward` computes it for one utterance, on a batch.
 
         transformers' own attention mask keeps a position of which only a part is speech, which alone does not exist;
-        here the same positions are attended to alone and in a batch.
+        here the same positions are attended to alone and in a batch, unless `padding` is `huggingface`.
         """
         encoder, length = self.model.encoder, hidden.shape[1]
         positions = torch.arange(length, device=hidden.device)
@@ -60,7 +60,8 @@ class Sew(SpeechEncoder):
         squeezed = encoder.pool(hidden)
         hidden = (squeezed + encoder.pos_conv_embed(hidden)[..., : squeezed.shape[-1]]).transpose(1, 2)
         hidden = encoder.dropout(encoder.layer_norm(hidden))
-        whole = torch.div(frames, self._squeeze, rounding_mode="floor")
+        parts = self._squeeze - 1 if self._leaky else 0
+        whole = torch.div(frames + parts, self._squeeze, rounding_mode="floor").clamp(max=hidden.shape[1])
         mask = None
         if bool((whole < hidden.shape[1]).any()):
             mask = (torch.arange(hidden.shape[1], device=hidden.device) < whole[:, None])[:, None, None, :]

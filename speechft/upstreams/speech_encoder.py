@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft.checkpoints.folder import Checkpoint, misfit
+from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
+from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.kept_cnn import KeptCnn
+from speechft.upstreams.padded import attended, masked_group_norm, stacked
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
 
@@ -27,9 +29,7 @@ class SpeechEncoder(Upstream):
         model: `HubertModel`, `Wav2Vec2Model`, `WavLMModel`, `UniSpeechSatModel` or `Data2VecAudioModel`.
         config: the original `config.json`, written back unchanged by `checkpoint()`.
         preprocessor: the original `preprocessor_config.json`.
-        identity: what it is. With `padding: s3prl` padded batches are computed as s3prl's modules do: the group norm of
-            base models averages over padding too, and HuBERT's and WavLM's attention mask is rounded to a frame more or
-            less. Then a waveform's features depend on what else is in the batch; published SUPERB numbers have that.
+        identity: what it is; its `padding` (`padded.py`) is obeyed.
     """
 
     trainable = True
@@ -47,7 +47,7 @@ class SpeechEncoder(Upstream):
         self.hop = int(torch.tensor(strides).prod())
         self._minimum = self._samples_for(1)
         self.first_centre = self._minimum / 32_000
-        self._leaky = identity.padding == "s3prl"
+        self._leaky = identity.padding != "own"
         self._group_norm = getattr(model.config, "feat_extract_norm", "layer") == "group" and not self._leaky
         self._kept: KeptCnn | None = None
 
@@ -80,7 +80,7 @@ class SpeechEncoder(Upstream):
             if index == 0 and self._group_norm:
                 kernel, stride = self._kernels[0]
                 valid = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
-                hidden = layer.activation(_masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
+                hidden = layer.activation(masked_group_norm(layer.conv(hidden), valid, layer.layer_norm))
             else:
                 hidden = layer(hidden)
         return hidden
@@ -92,7 +92,7 @@ class SpeechEncoder(Upstream):
 
     def encode(self, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
         """The transformer: `[batch, frames, dim]`, valid `frames` `[batch]` -> states, each `[batch, frames, dim]`."""
-        return encoder_states(self.model.encoder, hidden, frames, last_only)
+        return encoder_states(self.model.encoder, hidden, frames, last_only, self._leaky)
 
     def features(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What the CNN makes of waveforms: `[batch, channels, frames]`, and their lengths in samples, `[batch]`.
@@ -102,7 +102,7 @@ class SpeechEncoder(Upstream):
         if self._kept is not None and self._kept.covers(waveforms):
             lengths = torch.tensor([wave.numel() for wave in waveforms], device=waveforms[0].device)
             return self._kept(waveforms), lengths.clamp(min=self._minimum)
-        waves, lengths = pad_waveforms(waveforms, self._minimum, self.identity.normalize)
+        waves, lengths = stacked(waveforms, self._minimum, self.identity.normalize, self.identity.padding)
         trains = torch.is_grad_enabled() and any(p.requires_grad for p in self.model.feature_extractor.parameters())
         with torch.set_grad_enabled(trains):
             return self.cnn(waves, lengths), lengths
@@ -114,10 +114,13 @@ class SpeechEncoder(Upstream):
             place, budget: see `KeptCnn`.
 
         Raises:
-            UsageError: with `padding: s3prl` a waveform has no output of its own.
+            UsageError: with another padding than `own` a waveform has no output of its own.
         """
         if self._leaky:
-            raise UsageError("with upstream.padding=s3prl the CNN's output depends on the batch", "leave out keep_cnn")
+            raise UsageError(
+                f"with upstream.padding={self.identity.padding} the CNN's output depends on the batch",
+                "leave out keep_cnn",
+            )
 
         def alone(wave: Tensor) -> Tensor:
             with torch.no_grad():
@@ -131,20 +134,10 @@ class SpeechEncoder(Upstream):
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
         features, lengths = self.features(waveforms)
         frames = self.frame_counts(lengths)
-        attended = self._s3prl_frames(lengths, features.shape[-1]) if self._leaky else frames
-        states = self.encode(self.project(features), attended, last_only)
+        identity = self.identity
+        heard = attended(lengths, frames, features.shape[-1], identity.padding, identity.family)
+        states = self.encode(self.project(features), heard, last_only)
         return Hidden([state.float() for state in states], frames)
-
-    def _s3prl_frames(self, lengths: Tensor, frames: int) -> Tensor:
-        """How many frames s3prl's modules attend to.
-
-        wav2vec 2.0 follows the convolutions; HuBERT and WavLM divide the padded length by the number of frames and keep
-        every frame whose share of samples is not all padding (`forward_padding_mask` in their model files).
-        """
-        if self.identity.family == "wav2vec2":
-            return self.frame_counts(lengths)
-        share = int(lengths.max()) // frames
-        return torch.div(lengths + share - 1, share, rounding_mode="floor").clamp(max=frames)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         model = self.model
@@ -169,7 +162,9 @@ class SpeechEncoder(Upstream):
         return Checkpoint(dict(self.original_config), dict(self.preprocessor), state)
 
 
-def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool = False) -> list[Tensor]:
+def encoder_states(
+    encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool = False, leaky: bool = False
+) -> list[Tensor]:
     """Run one of transformers' speech encoders and keep what goes into each layer.
 
     Args:
@@ -177,6 +172,7 @@ def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool
         hidden: `[batch, frames, dim]`, the projected features.
         frames: `[batch]` int64, how many are valid.
         last_only: keep only the last state.
+        leaky: let data2vec's positions hear padding, as transformers and s3prl do.
 
     Returns:
         the states, each `[batch, frames, dim]`.
@@ -191,7 +187,8 @@ def encoder_states(encoder: Any, hidden: Tensor, frames: Tensor, last_only: bool
         hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in encoder.layers]
     mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
     padded = bool((frames < hidden.shape[1]).any())
-    if padded:  # data2vec's positions are a stack of convolutions: what one puts into the padding, the next would read
+    if padded and not leaky:
+        # data2vec's positions are a stack of convolutions: what one puts into the padding, the next would read.
         for layer in getattr(encoder.pos_conv_embed, "layers", ()):
             hooks.append(layer.register_forward_hook(lambda _module, _args, output: output * mask[:, None]))
     try:
@@ -212,18 +209,6 @@ def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
     return parts
 
 
-def _masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group norm over each item's first `valid` positions: `[batch, channels, time]`, `[batch]` -> the same shape.
-
-    Item by item: torch's kernel passes over the memory twice, a masked formula written out nine times.
-    """
-    counts, length = valid.tolist(), hidden.shape[-1]
-    if min(counts) >= length:
-        return norm(hidden)
-    rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
-    return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)
-
-
 def build(
     checkpoint: Checkpoint, name: str, source: str, normalize: bool | None, random_seed: int | None,
     dropout: float | None = None, padding: str = "own",
@@ -236,7 +221,8 @@ def build(
         normalize: None takes what the checkpoint says.
         random_seed: draw fresh weights instead (a baseline that shows what pre-training is worth).
         dropout: replaces every dropout rate of the transformer while it is used; `config.json` keeps its own.
-        padding: `own` (a waveform gives the same alone and in a batch) or `s3prl` (see `SpeechEncoder`).
+        padding: one of `padded.PADDINGS`; `huggingface` becomes `huggingface-unmasked` where the
+            checkpoint's processor makes no attention mask (`return_attention_mask`).
 
     Raises:
         SpeechFTError: unknown architecture; missing, unexpected or wrongly shaped tensors.
@@ -267,30 +253,22 @@ def build(
         config.mask_time_prob = config.mask_feature_prob = 0.0  # no such weight in the file, so none in the model
     elif random_seed is not None or "masked_spec_embed" in checkpoint.state:
         config.mask_time_prob = max(config.mask_time_prob, 0.05)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed or 0)
-        model = model_class(config)
     if random_seed is None:
-        _fill(model, checkpoint.state, source)
+        model = filled(lambda: model_class(config), checkpoint.state, source, copy=checkpoint.mapped is None)
+    else:
+        model = drawn(lambda: model_class(config), random_seed)
     normalize = bool(checkpoint.preprocessor.get("do_normalize", True)) if normalize is None else normalize
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
         "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16000,
         **checkpoint.preprocessor, "do_normalize": normalize,
     }  # fmt: skip
-    identity = Identity(name, str(family), source, normalize, weights_sha256(model.state_dict()), padding)
+    if padding == "huggingface" and not preprocessor["return_attention_mask"]:
+        padding = "huggingface-unmasked"
+    sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
+    identity = Identity(name, str(family), source, normalize, sha256, padding)
     if family == "sew":
         from speechft.upstreams.sew import Sew
 
         return Sew(model, checkpoint.config, preprocessor, identity).eval()
     return SpeechEncoder(model, checkpoint.config, preprocessor, identity).eval()
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    problems = misfit(own, {name: tensor.shape for name, tensor in state.items()})
-    if problems:
-        raise SpeechFTError(
-            f"the weights of {source} do not fit its config.json: {problems}", "the checkpoint is foreign or damaged"
-        )
-    model.load_state_dict(state, strict=True)

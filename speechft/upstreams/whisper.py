@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speechft.checkpoints.folder import WHISPER_ENCODER, Checkpoint, misfit
+from speechft.checkpoints.folder import WHISPER_ENCODER, Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
-from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Hidden, Identity, Upstream
+from speechft.upstreams.fill import drawn, filled
 
 _WINDOW, _HOP = 400, 160
 _DYNAMIC_RANGE = 8.0
@@ -154,9 +154,6 @@ def build(
     rates = {} if dropout is None else dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), dropout)
     config = WhisperConfig.from_dict({**checkpoint.config, "encoder_layerdrop": 0.0, "dtype": "float32", **rates})
     config._attn_implementation = "sdpa"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed or 0)
-        model = Model(config)
     if random_seed is None:
         whole = any(key.startswith(WHISPER_ENCODER) for key in checkpoint.state)
         state = {
@@ -164,13 +161,9 @@ def build(
             for key, tensor in checkpoint.state.items()
             if not whole or key.startswith(WHISPER_ENCODER)
         }
-        expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
-        problems = misfit(expected, {key: tensor.shape for key, tensor in state.items()})
-        if problems:
-            raise SpeechFTError(
-                f"the weights of {source} do not fit its config.json: {problems}",
-                "the checkpoint is foreign or damaged",
-            )
-        model.load_state_dict(state, strict=True)
-    identity = Identity(name, "whisper", source, False, weights_sha256(model.state_dict()))
+        model = filled(lambda: Model(config), state, source, copy=checkpoint.mapped is None)
+    else:
+        model = drawn(lambda: Model(config), random_seed)
+    sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
+    identity = Identity(name, "whisper", source, False, sha256)
     return WhisperEncoder(model.float(), checkpoint.config, checkpoint.preprocessor, identity).eval()

@@ -171,7 +171,7 @@ def test_an_interrupted_analysis_keeps_what_it_heard(place, tmp_path, monkeypatc
 
 def test_input_normalisation_that_differs_is_said(place, tmp_path, without_plots):
     folder = shutil.copytree(place / "runs" / "mine" / "finetuned", tmp_path / "loud")
-    (folder / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (folder / "preprocessor_config.json").write_text('{"do_normalize": true, "written_by": "speechft"}')
     result = analyze([place / "base", folder], audio=place / "audio", out=tmp_path / "out")
     assert any(note.startswith("loud hears its input normalised, base does not") for note in result["notes"])
     assert result["models"][0]["layers"][0]["relative_l2"] > 1e-4

@@ -294,7 +294,7 @@ def test_a_published_model_keeps_its_own_convention_when_converted(tmp_path, mon
                         folder if source == "hubert_base" else original(source))  # fmt: skip
     assert load_upstream("hubert_base").identity.normalize is False
     assert load_upstream("facebook/hubert-base-ls960").identity.normalize is False
-    assert load_upstream(folder).identity.normalize is True
+    assert load_upstream(folder, normalize=True).identity.normalize is True
 
     from speechft.cli.convert import run
 

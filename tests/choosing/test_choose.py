@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.numpy import load_file
-from small import save_upstream
+from small import save_upstream, tone
+from told import SCORES_OF_FOUR, Told, candidates_of
 
 from speechft.analysis.similarity import layer_similarity
 from speechft.checkpoints.hashing import weights_sha256
@@ -18,14 +20,12 @@ from speechft.choosing.choose import SCORES, checked, choose
 from speechft.choosing.configuration import changed
 from speechft.choosing.drift import Drift
 from speechft.choosing.head import TrainedHead
-from speechft.choosing.objectives import Objective
 from speechft.choosing.picture import table
 from speechft.cli.main import main
 from speechft.config.compose import read_config
 from speechft.data.loader import Batches, read_cut, take
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge_run
-from speechft.runs import Run
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
 from speechft.upstreams.load import load_upstream
@@ -33,49 +33,9 @@ from speechft.upstreams.load import load_upstream
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def trained(train_words, tmp_path_factory):
-    return finetune(train_words, tmp_path_factory.mktemp("runs") / "trained", latest=False)
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A run of one's own."""
-    return Run(Path(shutil.copytree(trained.folder, tmp_path / "trained")))
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Without the picture, which takes longer than all else."""
-    monkeypatch.setattr("speechft.choosing.choose.draw", lambda *_: None)
-
-
-def candidates_of(run, **options):
-    return Candidates.of_run(run, read_config(run.config), options)
-
-
 def head_of(run):
     config = read_config(run.config)
     return TrainedHead(run, config, load_upstream(config["upstream"]), CPU)
-
-
-class Told:
-    """A scorer that is told the scores, and counts."""
-
-    name = "told"
-
-    def __init__(self, scores, target=None, identity="one"):
-        self._scores, self.target, self.identity = scores, target, {"told": identity}
-        self.objectives = [Objective("kept", True, "kept"), Objective("error", False, "error")]
-        self.asked = []
-
-    def score(self, alpha, upstream):
-        self.asked.append(alpha)
-        kept, error = self._scores[alpha]
-        return {"kept": kept, "error": error}, {"hash": upstream.identity.sha256}
-
-
-SCORES_OF_FOUR = {0.0: (1.0, 10.0), 0.25: (0.99, 6.0), 0.5: (0.9, 5.0), 1.0: (0.5, 5.5)}
 
 
 # ---------------------------------------------------------------- the run's head
@@ -332,3 +292,22 @@ def test_every_option_of_a_merge_counts(run):
     choose(candidates_of(run), **of)
     choose(candidates_of(run, **options, to="hf", check=False), **of)  # neither changes a weight
     assert told.asked == [0.0, 0.25, 0.0, 0.25]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_statistics_are_collected_once_for_all_alphas(run, tmp_path, monkeypatch):
+    """Each α's own folder is removed once it is scored: collected there, they would be collected again."""
+    from speechft.merge import collect
+
+    heard = []
+    read = collect.load_audio
+    monkeypatch.setattr(collect, "load_audio", lambda *words: heard.append(words) or read(*words))
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", tone(0.2, 200.0 * (number + 1)), 16_000)
+    of = {"scorer": Told(SCORES_OF_FOUR), "out": run.merged, "alphas": [0.25, 0.5]}
+    choice = choose(candidates_of(run, method="fisher", corpus=str(tmp_path)), **of)
+    assert len(heard) == 4  # two files, two models
+    files = json.loads((Path(choice["folder"]) / "merge.json").read_text())["choices"]["statistics"]
+    assert len(files) == 2 and all(Path(file).parent == run.merged / "statistics" for file in files)
+    with pytest.raises(UsageError, match="linear needs no statistics"):
+        choose(candidates_of(run, corpus=str(tmp_path)), **of)

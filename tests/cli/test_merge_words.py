@@ -27,7 +27,7 @@ def test_the_table_of_methods(capsys):
     [
         (["--method", "tis"], "unknown merge method 'tis'; known: linear, slerp,"),
         (["--method", "ties", "--set", "density"], "'density' sets nothing; write NAME=VALUE"),
-        (["--method", "ties", "--set", "densty=1"], "ties has no parameter 'densty'; known: density, weights"),
+        (["--method", "ties", "--set", "densty=1"], "ties has no parameter 'densty'; known: density, scope, weights"),
         (["--method", "ties", "--set", "density=2"], "density is '2'; give a number above 0 to 1"),
         (["--alpha-at", "cnn"], "'cnn' gives no part its alpha; write PATTERN=A, such as layers.0=0.5"),
         (["--alpha-at", "cnn=high"], "'cnn=high' gives no part its alpha"),

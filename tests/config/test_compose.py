@@ -12,7 +12,8 @@ from speechft.errors import UsageError
 def test_every_choice_composes(group):
     needed = {"joint": "task.tasks={pr: {}}", "sequential": "task.tasks={pr: {}}", "own": "task.kind=mine.py:Mine"}
     for name in group_names(group):
-        settings = compose("train", [f"{group}={name}", "data=synthetic", *filter(None, [needed.get(name)])])
+        extra = "upstream.kind=mine.py:Mine" if (group, name) == ("upstream", "own") else needed.get(name)
+        settings = compose("train", [f"{group}={name}", "data=synthetic", *filter(None, [extra])])
         assert settings[group] == {
             **settings[group],
             **{k: v for k, v in read_group(group, name).items() if k == "name"},
@@ -55,3 +56,31 @@ def test_differences_pass_over_what_does_not_matter():
     old = compose("train", ["trainer.lr=1e-4"])
     new = compose("train", ["trainer.lr=2e-4", "trainer.log_every=1", "trainer.device=cpu"])
     assert differences(old, new) == ["trainer.lr: 0.0001 -> 0.0002"]
+
+
+def test_a_path_in_place_of_an_upstreams_name(tmp_path, monkeypatch):
+    folder = tmp_path / "it's a (model), mine"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for word in (str(folder), folder.name, f"./{folder.name}"):
+        found = compose("train", [f"upstream={word}", "upstream.normalize=true"])["upstream"]
+        assert found["source"] == str(folder) and found["normalize"] is True
+    (tmp_path / "native one.pt").touch()
+    found = compose("train", ["upstream=native one.pt"])
+    assert found["upstream"]["source"] == str(tmp_path / "native one.pt")
+    assert found["name"].startswith("native-one.pt-") and found["upstream"]["padding"] == "own"
+
+
+def test_hub_names_in_place_of_an_upstreams_name():
+    """A published model's own convention comes with it; any other brings its own."""
+    assert compose("train", ["upstream=facebook/hubert-base-ls960"]) == compose("train", ["upstream=hubert_base"])
+    found = compose("train", ["upstream=someone/my-hubert"])["upstream"]
+    assert (found["name"], found["source"], found["normalize"]) == ("my-hubert", "someone/my-hubert", None)
+
+
+def test_names_come_before_folders_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "hubert_base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert compose("train", ["upstream=hubert_base"])["upstream"]["source"] == "facebook/hubert-base-ls960"
+    with pytest.raises(UsageError, match=r"unknown upstream 'hubert_bass'; known: .*hubert_base"):
+        compose("train", ["upstream=hubert_bass"])

@@ -41,6 +41,15 @@ def ties(base, tuned, alpha, density):
     return base + alpha * elect(trimmed)
 
 
+def ties_of_models(base, tuned, alpha, density):
+    """TIES as the paper has it: models are one long vector each, and so is what is trimmed."""
+    names = sorted(base)
+    vectors = [np.concatenate([model[name].ravel() for name in names]) for model in (base, *tuned)]
+    merged = ties(vectors[0], vectors[1:], alpha, density)
+    ends = np.cumsum([base[name].size for name in names])[:-1]
+    return {name: part.reshape(base[name].shape) for name, part in zip(names, np.split(merged, ends), strict=True)}
+
+
 def breadcrumbs(base, tuned, alpha, smallest, largest):
     total = np.zeros_like(base)
     for one in tuned:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from small import save_upstream
 
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter, TensorInfo
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge
 from speechft.merge.methods.linear import linear
@@ -178,7 +179,7 @@ def test_the_merged_model_hears_what_the_fine_tuned_one_heard(parents, tmp_path)
     assert load_upstream(tuned).identity.normalize is load_upstream(model.folder).identity.normalize is False
     differs = tmp_path / "differs"
     shutil.copytree(other, differs)
-    (differs / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (differs / "preprocessor_config.json").write_text('{"do_normalize": true, "written_by": "speechft"}')
     with pytest.raises(SpeechFTError, match="disagree about input normalisation"):
         merge(hub, [tuned, differs], out=tmp_path / "out")
 

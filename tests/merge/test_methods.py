@@ -310,7 +310,7 @@ def test_equal_statistics_give_linear():
     ("name", "given_", "count", "message"),
     [
         ("linear", {"density": 0.2}, 1, "linear has no parameter 'density'; known: linear has none"),
-        ("ties", {"densty": 0.2}, 1, "ties has no parameter 'densty'; known: density, weights"),
+        ("ties", {"densty": 0.2}, 1, "ties has no parameter 'densty'; known: density, scope, weights"),
         ("ties", {"density": "0"}, 1, "density is '0'; give a number above 0 to 1"),
         ("ties", {"density": "much"}, 1, "density is 'much'; give a number above 0 to 1"),
         ("ties", {"density": float("nan")}, 1, "density is nan; give a number above 0 to 1"),
@@ -347,7 +347,7 @@ def test_the_registry_describes_what_the_functions_take():
         keywords = {
             name: one.default
             for name, one in inspect.signature(method.function).parameters.items()
-            if one.kind is inspect.Parameter.KEYWORD_ONLY and name != "statistics"
+            if one.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("statistics", "thresholds")
         }
         assert keywords == {one["name"]: one["default"] for one in entry["parameters"]}
         assert entry["paper"] and entry["formula"]

@@ -76,7 +76,7 @@ def test_from_a_native_file_the_head_and_the_configuration_are_kept(family, tmp_
 
 def test_what_is_written_unasked(tmp_path):
     """What s3prl reads from the folder needs no second file."""
-    for family, expected in (("hubert", False), ("wavlm", True), ("unispeech-sat", False)):
+    for family, expected in (("hubert", False), ("wavlm", True), ("unispeech-sat", True), ("sew", False)):
         base = save_upstream(tmp_path / family, family)
         other = tuned(base, tmp_path / f"{family}-tuned")
         (usual,) = merge(base, [other], out=tmp_path / f"{family}-usual")
@@ -88,9 +88,9 @@ def test_what_is_written_unasked(tmp_path):
 
 
 def test_what_s3prl_cannot_hold(tmp_path, capfd):
-    sat = save_upstream(tmp_path / "sat", "unispeech-sat")
-    with pytest.raises(UsageError, match=r"no s3prl format \(unispeech-sat\); known: hubert"):
-        merge(sat, [tuned(sat, tmp_path / "sat-tuned")], out=tmp_path / "merged", to="s3prl")
+    sew = save_upstream(tmp_path / "sew", "sew")
+    with pytest.raises(UsageError, match=r"no s3prl format \(sew\); known: hubert"):
+        merge(sew, [tuned(sew, tmp_path / "sew-tuned")], out=tmp_path / "merged", to="s3prl")
     assert not (tmp_path / "merged").exists()
     odd = save_upstream(tmp_path / "odd", "wavlm", feat_extract_activation="relu")
     other = tuned(odd, tmp_path / "odd-tuned")

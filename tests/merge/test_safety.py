@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from speechft.checkpoints.hashing import streamed_sha256
-from speechft.checkpoints.stream import FolderReader, SafetensorsWriter
+from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import SafetensorsWriter
 from speechft.cli.main import main
 from speechft.errors import SpeechFTError
 from speechft.merge.merge import merge
@@ -136,3 +137,17 @@ def test_the_command_says_what_it_merged(parents, tmp_path, capsys):
     record = json.loads((tmp_path / "ties-alpha-0.5-varied" / "merge.json").read_text())
     assert record["parameters"] == {"density": 0.3, "weights": [1.0, 0.5]} and record["choices"] == {"keep": ["cnn"]}
     assert record["checked"] and "‖τ‖ = " in err and "layers.1 " in err and "feature_extractor " in err
+
+
+def test_another_merge_of_the_same_name_is_not_replaced_unsaid(parents, tmp_path, capsys):
+    base, tuned = parents
+
+    def said(*words, **choices):
+        merge(base, *words, out=tmp_path, check=False, **choices)
+        return "it is replaced" in capsys.readouterr().err
+
+    assert not said(tuned[:1])
+    assert not said(tuned[:1])  # the same again
+    assert said(tuned[1:])
+    assert not said(tuned, [0.5], "ties") and said(tuned, [0.5], "ties", parameters={"density": 0.5})
+    assert not said(tuned[:1], keep=["cnn"]) and said(tuned[:1], keep=["cnn", "*.bias"])

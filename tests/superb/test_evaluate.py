@@ -232,6 +232,25 @@ def test_wrong_use(configuration, upstream):
         evaluate(["no_such_upstream"], cfg=configuration(), progress=Listener())
 
 
+def test_what_all_tasks_lack_is_one_line(configuration, upstream, tmp_path):
+    """Before any of them runs: nobody mends ten paths one after the other."""
+    from speechft.superb.tasks import NAMES, get_task
+
+    cfg = configuration(tasks=list(NAMES))
+    gone = {"lexicon", "snips", "fluent_commands", "quesst14"}  # of PR, SF, IC and QbE
+    cfg["data"].update({key: str(tmp_path / "nowhere" / key) for key in gone})
+    with pytest.raises(SpeechFTError) as error:
+        evaluate([upstream], cfg=cfg, progress=Listener())
+    message = str(error.value)
+    assert "\n" not in message and message.count("set the paths") == 1
+    for name in NAMES:
+        task = get_task(name)
+        own = [key for key in task.needs if key in gone]
+        assert (f"{name} needs files that are not there" in message) is bool(own)
+        assert all(f"nowhere/{key} does not exist ({task.needs[key]})" in message for key in own)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
+
+
 def test_names_of_results(tmp_path):
     for folder in ("myrun/merged/alpha-0.25", "myrun/merged/alpha-0.5", "myrun/finetuned", "single/finetuned", "plain"):
         (tmp_path / folder).mkdir(parents=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from speechft.errors import SpeechFTError
+from speechft.superb.draws import Crops, drawn
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
 from speechft.superb.tasks.checks import SYNTHETIC, check_settings, wrong_paths
@@ -216,21 +217,18 @@ class Task(ABC):
         del expert, split, index
         return samples, False
 
-    def split(self, expert: Any, split: str, crops: int) -> Split:
-        """Enumerate a split; randomly cropped files get `crops` draws. Reads each file's header."""
+    def split(self, expert: Any, split: str, crops: int | Crops) -> Split:
+        """Enumerate a split; randomly cropped files get so many draws. Reads each file's header."""
         from speechft.data.audio import SAMPLE_RATE, remembered_info
 
-        items: list[Item] = []
-        first = [0]
+        files: list[tuple[Path, int, int, bool]] = []
         for index, path in enumerate(self.files(expert, split)):
             header = remembered_info(path)
             if header.rate != SAMPLE_RATE and not self.resamples:
                 raise SpeechFTError(f"{path} has {header.rate} samples a second", "convert the corpus to 16 kHz")
             samples = round(header.samples * SAMPLE_RATE / header.rate)
-            kept, is_random = self.crop(expert, split, index, samples)
-            items += [Item(index, draw, path, kept, is_random) for draw in range(crops if is_random else 1)]
-            first.append(len(items))
-        return Split(split, items, first)
+            files.append((path, samples, *self.crop(expert, split, index, samples)))
+        return drawn(split, files, crops if isinstance(crops, Crops) else Crops(crops))
 
     @abstractmethod
     def batches(self, expert: Any, split: Split, loader: Any) -> Any:

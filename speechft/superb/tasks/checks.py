@@ -30,8 +30,12 @@ def check_settings(task: str, settings: Mapping[str, Any], known: set[str]) -> N
     if absent:
         raise UsageError(f"superb.{task} lacks {', '.join(absent)}", "see configs/superb")
     for key in _AT_LEAST_ONE:
+        if key == "crops" and settings.get(key) is None:  # left to Crops.of
+            continue
         if key in settings and int(settings[key]) < 1:
             raise UsageError(f"superb.{task}.{key}={settings[key]} is below 1", "give a positive number")
+    if not float(settings.get("crop_hours", 0)) >= 0:
+        raise UsageError(f"superb.{task}.crop_hours={settings['crop_hours']} is below 0", "give hours, or 0")
 
 
 def wrong_paths(key: str, paths: Sequence[Path], what: str) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from speechft.errors import SpeechFTError
 from speechft.files import write_text
+from speechft.superb.draws import Crops
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
 from speechft.superb.scopes import swapped
@@ -160,7 +161,7 @@ class MaskTask(Task):
         dataset = self.dataset(expert, split)
         return [Path(dataset.reco2path[name][self.mixture]) for name in dataset.recolist]
 
-    def split(self, expert: Any, split: str, crops: int) -> Split:
+    def split(self, expert: Any, split: str, crops: int | Crops) -> Split:
         """Raises:
         SpeechFTError: also for a source that is not as long as its mixture.
         """

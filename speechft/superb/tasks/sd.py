@@ -12,6 +12,7 @@ import numpy as np
 
 from speechft.errors import SpeechFTError
 from speechft.superb.der import Turn, best_errors, error_rate, read_rttm
+from speechft.superb.draws import Crops
 from speechft.superb.items import SPLITS, Item, Split
 from speechft.superb.records import Scores
 from speechft.superb.scopes import swapped
@@ -86,7 +87,7 @@ class SD(Task):
         names = dataset.rec_list if split == "test" else [name for name, _, _ in dataset.chunk_indices]
         return [Path(dataset.data.wavs[name]) for name in names]
 
-    def split(self, expert: Any, split: str, crops: int) -> Split:
+    def split(self, expert: Any, split: str, crops: int | Crops) -> Split:
         """Nothing is cropped; the chunks of element `i` are items `first[i] ... first[i+1]-1`.
 
         Raises:

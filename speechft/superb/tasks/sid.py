@@ -23,7 +23,7 @@ class SID(VoxCeleb1Task):
         "voxceleb1": "the folder of VoxCeleb1 with dev/wav/id10001/..., from robots.ox.ac.uk/~vgg/data/voxceleb",
         "iden_split": "VoxCeleb1's iden_split.txt, from the same page",
     }
-    extra_keys = ("eval_batch_size", "crop_seconds")
+    extra_keys = ("eval_batch_size", "crop_seconds", "crop_hours")
 
     def paths(self, data: Mapping[str, Any], key: str) -> list[Path]:
         found = super().paths(data, key)

@@ -1,0 +1,111 @@
+"""The words after `scripts/study`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from speechft.cli.arguments import Parser
+from speechft.cli.main import guarded
+from speechft.console import progress, say
+from speechft.errors import UsageError
+from speechft.study.pieces import run_piece
+from speechft.study.plan import SCENARIOS, STRATEGIES, Piece, Plan
+from speechft.study.probes import Tables
+
+_EPILOG = """DATA holds three tables of real speech, with the paths in them starting from their own folders:
+  speechocean762/utterances.tsv    id path seconds speaker split text phones   fine-tuning, PR, characters
+  librispeech_mini/utterances.tsv  id path seconds speaker part                SID; ASV: part test-other has the trials
+  fsdd/utterances.tsv              id path speaker digit                       digits
+
+examples:
+  scripts/study data work hubert_nano
+  scripts/study data work hubert_nano whisper_tiny=weights/whisper_tiny_encoder --scenarios pr --seeds 2
+  scripts/study data work --page
+
+A piece is one upstream fine-tuned in one way with one seed; its result is a JSON in docs/study/results. Stopped at any
+time, the same command goes on. --page only writes the tables and pictures of docs/study.md from what is there."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the study; returns the exit code: 0 done, 1 failed, 2 wrong use."""
+    return guarded(_command, words)
+
+
+def _command(words: Sequence[str]) -> int:
+    parser = Parser("study", "Does what the paper claims hold on real speech? Pieces that resume.", _EPILOG)
+    parser.prog = "scripts/study"
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("upstreams", nargs="*", metavar="NAME[=PATH]")
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pieces side by side (default 1)")
+    parser.add_argument("--results", type=Path, default=Path("docs/study/results"), metavar="DIR")
+    parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    arguments = parser.parse_intermixed_args(list(words))
+    if not arguments.upstreams and not arguments.page:
+        raise UsageError("no upstream is named", "for example: scripts/study data work hubert_nano")
+    if arguments.upstreams:
+        plan = Plan(
+            dict(_named(word) for word in arguments.upstreams),
+            scenarios=tuple(arguments.scenarios),
+            strategies=tuple(arguments.strategies),
+            seeds=tuple(range(arguments.seeds)),
+        )
+        run_plan(plan, arguments.data.resolve(), arguments.work.resolve(), arguments.results.resolve(), arguments.jobs)
+    from speechft.study.page import write_page
+
+    write_page(arguments.results.parent.parent / "study.md", arguments.results)
+    return 0
+
+
+def run_plan(plan: Plan, data: Path, work: Path, results: Path, jobs: int = 1) -> None:
+    """Measure every piece that has no result yet, in the plan's order."""
+    tables = Tables.under(data)
+    pieces = list(plan.pieces())
+    todo = [piece for piece in pieces if not (results / f"{piece.name}.json").is_file()]
+    context = multiprocessing.get_context("spawn")
+    with (
+        progress("pieces of the study", len(pieces), len(pieces) - len(todo)) as advance,
+        ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool,
+    ):
+        futures = {pool.submit(run_piece, plan, piece, tables, work, results): piece for piece in todo}
+        try:
+            for done, future in enumerate(as_completed(futures), len(pieces) - len(todo) + 1):
+                say(f"  {_told(futures[future], future.result())}")
+                advance(done, "")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _told(piece: Piece, record: dict[str, object]) -> str:
+    models = record["models"]
+    assert isinstance(models, dict)
+    shown = [
+        f"α {alpha}: " + " ".join(f"{probe} {score['value']:.1f}" for probe, score in model["scores"].items())
+        for alpha, model in models.items()
+    ]
+    return f"{piece.name} ({record['seconds']} s): {'; '.join(shown)}"
+
+
+def _named(word: str) -> tuple[str, str]:
+    name, _, path = word.partition("=")
+    return name, str(Path(path).resolve()) if path else name
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.filterwarnings("ignore")

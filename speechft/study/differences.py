@@ -1,0 +1,91 @@
+"""Differences between models with intervals and p-values: draws over seeds and over groups of test items, paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from speechft.report.shapes import SHAPES, Shape
+
+DRAWS = 4000
+_SHAPES = {"per": "counts", "wer": "counts", "acc": "counts", "eer": "trials"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`other - base` in points, positive where `other` is better.
+
+    Attributes:
+        mean: over seeds.
+        low, high: 95 % percentile interval.
+        p: two-sided: twice the share of draws on the wrong side of 0.
+        by_seed: of each seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    by_seed: tuple[float, ...]
+
+
+def shape_of(metric: str) -> Shape:
+    """How the numbers of a probe's test items become its score."""
+    return next(shape for shape in SHAPES if shape.name == _SHAPES[metric])
+
+
+def difference(
+    base: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], draws: int = DRAWS, seed: int = 0
+) -> Difference:
+    """Compare two models over seeds.
+
+    Each draw takes as many seeds as there are and as many groups of test items (speakers, or pieces of one recording)
+    as there are, both with replacement; both models and all seeds get the same groups, for they are scored on the same
+    items. So the interval speaks of other draws of the training parts and heads, and of other speakers.
+
+    Args:
+        base, other: a probe's scores of each seed, as `pieces` writes them: `numbers`, `groups`, `items`, `metric`.
+        draws, seed: of the bootstrap.
+
+    Raises:
+        ValueError: the models were not scored on the same items.
+    """
+    pairs = list(zip(base, other, strict=True))
+    if any(one["items"] != two["items"] or one["items"] is None for one, two in pairs):
+        raise ValueError("the models were not scored on the same items")
+    shape = shape_of(str(pairs[0][0]["metric"]))
+    sign = -1.0 if str(pairs[0][0]["metric"]) in ("per", "wer", "eer") else 1.0
+    generator = np.random.default_rng(seed)
+    groups = np.asarray(pairs[0][0]["groups"])
+    if any(list(groups) != list(one["groups"]) for one, _ in pairs):
+        raise ValueError("the seeds were not scored on the same items")
+    count = int(groups.max()) + 1
+    drawn = generator.integers(count, size=(draws, count))
+    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=count)[:, groups].astype(np.float64)
+    chosen = generator.integers(len(pairs), size=(draws, len(pairs)))
+    values = np.zeros((draws, len(pairs)))
+    whole = []
+    for place, (one, two) in enumerate(pairs):
+        numbers = [np.asarray(each["numbers"], dtype=np.float64) for each in (one, two)]
+        values[:, place] = 100 * sign * (shape.estimate(numbers[1], weights) - shape.estimate(numbers[0], weights))
+        ones = np.ones((1, len(groups)))
+        whole.append(float(100 * sign * (shape.estimate(numbers[1], ones) - shape.estimate(numbers[0], ones))[0]))
+    means = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
+    means = means[np.isfinite(means)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    tail = min((means <= 0).mean(), (means >= 0).mean())
+    return Difference(float(np.mean(whole)), float(low), float(high), float(min(1.0, 2 * max(tail, 1 / len(means)))),
+                      tuple(whole))  # fmt: skip
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979)."""
+    order = np.argsort(values)
+    corrected, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, values[place] * (len(values) - rank)))
+        corrected[place] = highest
+    return corrected

@@ -1,0 +1,206 @@
+"""The tables and pictures of docs/study.md, from the results alone; the words around them are written by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechft.console import say
+from speechft.files import read_json, write_text
+from speechft.study import pictures
+from speechft.study.differences import Difference, difference, holm
+from speechft.study.plan import PRETRAINED, STRATEGIES, TITLES
+
+Scores = Mapping[str, Any]
+TRAINED = {"pr": ("pr", "characters"), "sid": ("sid", "asv")}
+"""What each fine-tuning trains, and its nearest kin: the other probes tell what it costs."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All results: (upstream, scenario, strategy, α) -> seed -> a model's `scores`, `cka`, `update`."""
+
+    models: Mapping[tuple[str, str, str, float], Mapping[int, Mapping[str, Any]]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Study:
+        models: dict[tuple[str, str, str, float], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+        for path in sorted(folder.glob("*.json")):
+            record = read_json(path)
+            for alpha, model in record["models"].items():
+                key = (record["upstream"], record["scenario"], record["strategy"], float(alpha))
+                models[key][int(record["seed"])] = model
+        return cls(dict(models))
+
+    def upstreams(self, scenario: str) -> list[str]:
+        return sorted({key[0] for key in self.models if key[1] == scenario})
+
+    def rows(self, upstream: str, scenario: str) -> list[tuple[str, float]]:
+        """Strategies and α that were measured, in the order of a table."""
+        found = {key[2:] for key in self.models if key[:2] == (upstream, scenario)}
+        return sorted(found, key=lambda row: (STRATEGIES.index(row[0]), -row[1]))
+
+    def at(self, upstream: str, scenario: str, row: tuple[str, float]) -> list[Mapping[str, Any]]:
+        """A row's model of each seed."""
+        return list(self.models.get((upstream, scenario, row[0], row[1]), {}).values())
+
+    def scores(self, upstream: str, scenario: str, strategy: str, alpha: float, probe: str) -> dict[int, Scores]:
+        models = self.models.get((upstream, scenario, strategy, alpha), {})
+        return {seed: model["scores"][probe] for seed, model in models.items() if probe in model["scores"]}
+
+    def pretrained(self, upstream: str, probe: str) -> dict[int, Scores]:
+        return self.scores(upstream, "", PRETRAINED, 0.0, probe)
+
+    def probes(self, upstream: str) -> list[str]:
+        return [probe for probe in TITLES if self.pretrained(upstream, probe)]
+
+    def against(self, upstream: str, scenario: str, row: tuple[str, float], probe: str) -> Difference | None:
+        """A model beside the pre-trained upstream, over the seeds that both have."""
+        ours, base = self.scores(upstream, scenario, *row, probe), self.pretrained(upstream, probe)
+        seeds = sorted(ours.keys() & base.keys())
+        return difference([base[seed] for seed in seeds], [ours[seed] for seed in seeds]) if seeds else None
+
+
+def write_page(page: Path, results: Path) -> None:
+    """Fill the marked places of the page (`<!-- study: NAME -->` ... `<!-- end -->`) and draw its pictures."""
+    study = Study.read(results)
+    text = page.read_text(encoding="utf-8") if page.is_file() else "".join(_mark(name, "") for name in PLACES)
+    for name, make in PLACES.items():
+        before, opening, rest = text.partition(f"<!-- study: {name} -->")
+        if opening:
+            text = before + _mark(name, make(study)) + rest.partition("<!-- end -->")[2]
+    write_text(page, text)
+    for scenario in ("pr", "sid"):
+        for upstream in study.upstreams(scenario):
+            pictures.curves(study, upstream, scenario, results.parent / f"{scenario}-{upstream}-alpha.svg")
+            pictures.features(study, upstream, scenario, results.parent / f"{scenario}-{upstream}-drift.svg")
+    say(f"{page}: {sum(map(len, study.models.values()))} models")
+
+
+def _mark(name: str, content: str) -> str:
+    return f"<!-- study: {name} -->\n{content}<!-- end -->\n".removesuffix("\n")
+
+
+def table(study: Study, scenario: str) -> str:
+    """A table for each upstream: scores with their spread over seeds, and the difference to the pre-trained row."""
+    parts = []
+    for upstream in study.upstreams(scenario):
+        probes = study.probes(upstream)
+        headings = [*(TITLES[probe] for probe in probes), "CKA to θ0", "‖τ‖/‖θ0‖, %"]
+        base = [_cell(study.pretrained(upstream, probe)) for probe in probes]
+        lines = [f"**{upstream}**\n", f"| | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
+        lines.append(f"| pre-trained | {' | '.join(base)} | 1 | 0 |")
+        for row in study.rows(upstream, scenario):
+            cells = []
+            for probe in probes:
+                scores = study.scores(upstream, scenario, *row, probe)
+                cells.append(_cell(scores) + _change(study.against(upstream, scenario, row, probe)))
+            models = study.at(upstream, scenario, row)
+            cka = np.mean([np.mean(model["cka"]) for model in models])
+            update = 100 * np.mean([model["update"] for model in models])
+            lines.append(f"| {_label(*row)} | {' | '.join(cells)} | {cka:.3f} | {update:.2f} |")
+        seeds = len(study.pretrained(upstream, probes[0]))
+        lines.append(f"\n{seeds} seeds.\n")
+        parts.append("\n".join(lines))
+    return "\n".join(parts) + "\n" if parts else "Not measured yet.\n"
+
+
+def _cell(scores: Mapping[int, Scores]) -> str:
+    values = [score["value"] for score in scores.values()]
+    if not values:
+        return "–"
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def _change(found: Difference | None) -> str:
+    return "" if found is None else f" ({found.mean:+.1f}: {found.low:+.1f} to {found.high:+.1f})"
+
+
+def _label(strategy: str, alpha: float) -> str:
+    return f"{strategy}, α = {alpha:g}"
+
+
+CLAIMED = ("stable", 0.25)
+
+
+def claims(study: Study) -> str:
+    """The paper's three claims for each upstream and scenario, with p-values corrected for their number."""
+    lines = [
+        "| fine-tuned on | not trained | Speech-FT − pre-trained | p | regular − pre-trained | p | gain of α = 1 in "
+        "the trained task | of it kept at 0.25 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    tests: list[float] = []
+    rows: list[tuple[list[str], list[int]]] = []
+    for scenario in TRAINED:
+        for upstream in study.upstreams(scenario):
+            for probe in study.probes(upstream):
+                if probe in TRAINED[scenario]:
+                    continue
+                places, cells = [], [scenario.upper(), f"{upstream}, {probe}"]
+                for row in (CLAIMED, ("regular", 1.0)):
+                    found = study.against(upstream, scenario, row, probe)
+                    cells.append(_change(found).strip(" ()") if found else "–")
+                    places.append(len(tests))
+                    tests.append(found.p if found else 1.0)
+                gain = study.against(upstream, scenario, ("stable", 1.0), scenario)
+                merged = study.against(upstream, scenario, CLAIMED, scenario)
+                cells.append(_change(gain).strip(" ()") if gain else "–")
+                kept = merged.mean / gain.mean if gain and merged and gain.low > 0 else None
+                cells.append("–" if kept is None else f"{100 * kept:.0f} %")
+                rows.append((cells, places))
+    corrected = holm(tests)
+    for cells, places in rows:
+        first, second = (f"{corrected[place]:.3f}" for place in places)
+        lines.append("| " + " | ".join([*cells[:3], first, cells[3], second, *cells[4:]]) + " |")
+    return "\n".join(lines) + "\n" if rows else "Not measured yet.\n"
+
+
+def features(study: Study) -> str:
+    """CKA at the size of the update: Speech-FT beside what keeps weights near θ0."""
+    lines = ["| fine-tuned on | upstream | strategy, α | CKA to θ0 | ‖τ‖/‖θ0‖, % |", "|---|---|---|---|---|"]
+    for scenario in TRAINED:
+        for upstream in study.upstreams(scenario):
+            for row in (CLAIMED, ("l2", 1.0), ("lora", 1.0), ("early", 1.0)):
+                models = study.at(upstream, scenario, row)
+                if models:
+                    cka = _spread([float(np.mean(model["cka"])) for model in models], 4)
+                    update = _spread([100 * model["update"] for model in models], 2)
+                    lines.append(f"| {scenario.upper()} | {upstream} | {_label(*row)} | {cka} | {update} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
+
+
+def _spread(values: Iterable[float], digits: int) -> str:
+    values = list(values)
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def drawn(study: Study, scenario: str) -> str:
+    """The pictures of a scenario, as Markdown."""
+    lines = []
+    for upstream in study.upstreams(scenario):
+        lines.append(f"![{upstream}: scores against α](study/{scenario}-{upstream}-alpha.svg)")
+        lines.append(f"![{upstream}: features against weights](study/{scenario}-{upstream}-drift.svg)")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+PLACES: Mapping[str, Callable[[Study], str]] = {
+    "claims": claims,
+    "features": features,
+    "pr": lambda study: table(study, "pr"),
+    "pr pictures": lambda study: drawn(study, "pr"),
+    "sid": lambda study: table(study, "sid"),
+    "sid pictures": lambda study: drawn(study, "sid"),
+}
+"""Marks of the page and what fills them."""
+
+
+def seeds_of(scores: Sequence[Mapping[int, Scores]]) -> list[int]:
+    """Seeds that all have."""
+    return sorted(set.intersection(*(set(one) for one in scores))) if scores else []

@@ -1,0 +1,90 @@
+"""A small study from end to end: fine-tuning, merging, probes, the result, the page."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from small import save_upstream
+from study_speech import SIZES, make_tables
+
+from speechft.files import read_json
+from speechft.study.command import run_plan
+from speechft.study.page import write_page
+from speechft.study.plan import PRETRAINED, Plan
+
+FAST = (
+    "superb.pr.steps=2", "superb.pr.eval_step=2", "superb.pr.batch_size=4", "superb.pr.lr=[1e-2]",
+    "superb.sid.steps=2", "superb.sid.eval_step=2", "superb.sid.batch_size=4", "superb.sid.lr=[1e-2,1e-3]",
+    "superb.asv.steps=1", "superb.asv.eval_step=1", "superb.asv.accumulate=1", "superb.asv.batch_size=2",
+    "superb.asv.project_dim=8",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    make_tables(root / "data")
+    whole = Plan({"small": str(save_upstream(root / "small"))})
+    plan = replace(
+        whole, scenarios=("pr",), strategies=("stable", "l2"), seeds=(0, 1), sizes=SIZES,
+        rates={("", "pr"): 1e-3}, probes=(*whole.probes, *FAST),
+        train={"": (*whole.train[""], "trainer.steps=3", "trainer.checkpoint_every=3", "data.batch_size=2"),
+               "pr": whole.train["pr"]},
+        alphas={"stable": (0.25, 1.0), "l2": (1.0,)}, extra={PRETRAINED: (0.0,), "stable": (0.25,)},
+    )  # fmt: skip
+    run_plan(plan, root / "data", root / "work", root / "docs" / "study" / "results")
+    return root, plan
+
+
+def test_every_piece_has_a_result_and_leaves_nothing_else(studied):
+    root, plan = studied
+    results = root / "docs" / "study" / "results"
+    assert {path.stem for path in results.iterdir()} == {piece.name for piece in plan.pieces()} and len(
+        list(results.iterdir())
+    ) == 2 + 4
+    assert [path.name for path in (root / "work").iterdir()] == ["corpora"]
+    record = read_json(results / "small-pr-stable-1.json")
+    assert record["seed"] == 1 and set(record["models"]) == {"0.25", "1"} and record["versions"]["speechft"]
+    quarter, whole = record["models"]["0.25"], record["models"]["1"]
+    assert set(quarter["scores"]) == {"pr", "sid", "digits", "characters", "asv"} and "asv" not in whole["scores"]
+    assert quarter["update"] == pytest.approx(0.25 * whole["update"], rel=1e-3)
+    assert all(one >= other - 1e-3 for one, other in zip(quarter["cka"], whole["cka"], strict=True))
+    assert str(root) not in json.dumps(record)
+
+
+def test_scores_are_those_of_the_items(studied):
+    root, _ = studied
+    scores = read_json(root / "docs" / "study" / "results" / "small-pretrained-0.json")["models"]["0"]["scores"]
+    errors, length = (sum(column) for column in zip(*scores["pr"]["numbers"], strict=True))
+    assert scores["pr"]["value"] == pytest.approx(100 * errors / length, abs=0.01)
+    hits, count = (sum(column) for column in zip(*scores["sid"]["numbers"], strict=True))
+    assert scores["sid"]["value"] == pytest.approx(100 * hits / count, abs=0.01) and count == 12
+    assert len(scores["sid"]["groups"]) == count and max(scores["sid"]["groups"]) == 5
+    assert set(scores["sid"]["dev"]) == {"0.01", "0.001"}
+
+
+def test_what_is_done_is_not_done_again(studied, capsys):
+    root, plan = studied
+    results = root / "docs" / "study" / "results"
+    before = {path: path.stat().st_mtime_ns for path in results.iterdir()}
+    missing = results / "small-pretrained-1.json"
+    content = missing.read_text()
+    missing.unlink()
+    run_plan(plan, root / "data", root / "work", results)
+    after = {path: path.stat().st_mtime_ns for path in results.iterdir()}
+    assert {path for path in after if after[path] != before[path]} == {missing}
+    old, new = json.loads(content), read_json(missing)
+    assert {**old, "seconds": 0} == {**new, "seconds": 0}, "the same piece gives the same numbers"
+
+
+def test_the_page_is_filled_where_it_is_marked(studied):
+    root, _ = studied
+    page = root / "docs" / "study.md"
+    page.write_text("# Study\n\n<!-- study: pr -->\nold\n<!-- end -->\n\nwords\n\n<!-- study: claims --><!-- end -->\n")
+    write_page(page, root / "docs" / "study" / "results")
+    text = page.read_text()
+    assert "old" not in text and text.startswith("# Study\n") and "\nwords\n" in text
+    assert "| stable, α = 0.25 |" in text and "| l2, α = 1 |" in text and "| PR | small, sid |" in text
+    assert (root / "docs" / "study" / "pr-small-alpha.svg").is_file()
+    write_page(page, root / "docs" / "study" / "results")
+    assert page.read_text() == text
