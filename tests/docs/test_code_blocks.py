@@ -101,6 +101,8 @@ def _look_at_span(span: str) -> None:
             key = word.partition("=")[0]
             if "." in key and not key.startswith(("+", "hydra.", "config.")):
                 assert _known_key(key), f"there is no key {key}"
+    elif re.fullmatch(r"(trainer|strategy|task|data|upstream)\.(?!py$)[a-z_.]+", span):
+        assert _known_key(span), f"there is no key {span}"
     elif re.fullmatch(r"(speechft|configs|tests|scripts|docs)/[\w./-]+", span):
         assert span in MADE or (ROOT / span).exists(), "no such file"
 
