@@ -151,6 +151,7 @@ def _stop_before_work(patch: pytest.MonkeyPatch) -> None:
     home("speechft.analysis.analyze", "analyze", _analysis)
     home("speechft.checkpoints.convert", "convert", _reached)
     home("speechft.upstreams.load", "locate", Path)
+    home("speechft.upstreams.own", "folder_of", _reached)
     home("speechft.report.report", "make_report", _report)
     home("speechft.doctor", "examine", _examine)
     home("speechft.upstreams.describe", "describe", _described)
