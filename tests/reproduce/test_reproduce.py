@@ -183,6 +183,7 @@ def test_every_row_from_dry_run_to_report(upstream, tasks, words, capsys, tmp_pa
     assert code == 0 and all(stage["finished"] for stage in found["stages"] if stage["kind"] != "report")
     assert main(scaled) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    capsys.readouterr()
     code, found = told(capsys, "--dry-run", *names[:1], "--scale", "0.001", "--no-measure", "--tasks", "sid", *words)
     assert found["stages"][0]["finished"] is False  # another number of steps is another run
 
