@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechft.data.audio import use_soundfile
+from speechft.data.audio import load_audio, use_soundfile
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -75,11 +75,16 @@ def read_cut(cut: Any) -> Tensor:
     use_soundfile()
     try:
         samples = torch.from_numpy(cut.load_audio()).float().mean(dim=0)
-    except Exception as error:  # lhotse wraps every decoder's own exception
+    except Exception as error:  # lhotse wraps every decoder's own exception, and some hide what they met
         path = cut.recording.sources[0].source
+        try:
+            load_audio(path)
+            reason = str(error).strip().splitlines()[-1][:120]
+        except SpeechFTError as found:
+            reason = found.what.rpartition("cannot be read (")[2].rstrip(")")
         raise SpeechFTError(
-            f"audio file {path} cannot be read ({str(error).strip().splitlines()[-1][:120]})",
-            "replace it or remove it from the corpus",
+            f"audio file {path} cannot be read ({reason})",
+            "replace it or remove it from the corpus; data.checks.decode=true finds all of its kind before training",
         ) from error
     if not torch.isfinite(samples).all():
         raise SpeechFTError(f"utterance {cut.id} holds samples that are not finite", "replace its audio")

@@ -165,10 +165,12 @@ class Training:
                         log.write(step=done, phase=phase, **{f"dev_{key}": value for key, value in metrics.items()})
                         say(f"step {done}: " + ", ".join(f"dev {key} {value:.2f}" for key, value in metrics.items()))
                 ends = done == last or selection.exhausted
-                if first and (done % int(options["checkpoint_every"]) == 0 or better or ends or asked):
+                due = done % int(options["checkpoint_every"]) == 0 and not skipped  # older weights may be sound still
+                if first and (due or better or ends or asked):
                     self._save(done, learner, average, optimizer, selection, seconds, skipped)
                 if asked and not ends:
-                    raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
+                    where = f"run the same command with --out {self.run.folder} to go on from there"
+                    raise SpeechFTError(f"interrupted after step {done}", where)
 
         if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(
@@ -212,10 +214,11 @@ class Training:
     def _skip(self, step: int, loss: float, skipped: int) -> int:
         skipped += 1
         if self.accelerator.is_main_process:
-            say(f"step {step}: the loss or its gradient is not finite ({loss}); step skipped ({skipped} in a row)")
+            say(f"step {step + 1}: the loss or its gradient is not finite ({loss}); step skipped ({skipped} in a row)")
         if skipped >= int(self.options["patience_nan"]):
             raise SpeechFTError(
-                f"{skipped} steps in a row gave a non-finite loss", "lower trainer.lr, or use trainer.precision=no"
+                f"{skipped} steps in a row gave a non-finite loss",
+                "lower trainer.lr, or use trainer.precision=no; allow_changed_config=true then goes on",
             )
         return skipped
 

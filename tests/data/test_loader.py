@@ -89,7 +89,7 @@ def test_a_workers_error_is_the_same_line_as_without_workers(librispeech, tmp_pa
     for workers in (0, 1):
         with pytest.raises(SpeechFTError, match=r"^audio file .*\.flac cannot be read") as caught:
             next(iter(Batches(cuts, None, 2, 1, seed=0, workers=workers)))
-        assert "Traceback" not in str(caught.value)
+        assert "Traceback" not in str(caught.value) and "an integer is required" not in str(caught.value)
 
 
 def test_errors_cross_process_boundaries():

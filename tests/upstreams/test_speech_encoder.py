@@ -50,6 +50,17 @@ def test_a_waveform_gives_the_same_alone_and_in_a_batch(pair):
                 assert torch.allclose(a[0], b[row, :frames], atol=1e-5)
 
 
+def test_a_frozen_cnn_computes_in_place_the_same_bits(pair):
+    ours, _ = pair
+    waves, lengths = torch.randn(3, 6000, generator=torch.Generator().manual_seed(4)), torch.tensor([6000, 2000, 4500])
+    waves = waves * (torch.arange(6000) < lengths[:, None])
+    given = waves.clone()
+    trained = ours.cnn(waves, lengths)
+    with torch.no_grad():
+        frozen = ours.cnn(waves, lengths)
+    assert trained.requires_grad and torch.equal(frozen, trained) and torch.equal(waves, given)
+
+
 def test_without_the_masked_norm_padding_would_matter(tmp_path):
     """The trap is real: transformers' own group norm changes a waveform's features when it is padded."""
     folder = save_upstream(tmp_path / "m")
