@@ -101,6 +101,6 @@ def test_the_choice_says_how_sure_it_is(run, tmp_path):
     assert again["candidates"] == choice["candidates"]  # draws are kept with the scores
     assert draw(choice, tmp_path / "choice", "x", ["svg"]) == ["choice.svg"]
     assert "<image" not in (tmp_path / "choice.svg").read_text()
-    plain = choose(scorer=Told(SCORES_OF_FOUR), **of)
+    plain = choose(scorer=Told(SCORES_OF_FOUR, identity="other"), **of)
     assert plain["draws"] == 0 and plain["candidates"][0]["chosen_share"] is None
     assert "bootstrap" not in "\n".join(table(plain))
