@@ -178,7 +178,7 @@ def _summary(entries: Sequence[Entry], batch_seconds: float | None) -> dict[str,
     speakers = {cut.supervisions[0].speaker for entry in entries for cut in entry.cuts[:1]} - {None}
     longer = sum(one > batch_seconds for one in seconds) if batch_seconds else 0
     return {
-        "utterances": len(seconds), "hours": round(sum(seconds) / 3600, 3),
+        "utterances": len(seconds), "hours": round(sum(seconds) / 3600, 4),
         "shortest": round(seconds[0], 3) if seconds else None,
         "median": round(seconds[len(seconds) // 2], 3) if seconds else None,
         "longest": round(seconds[-1], 3) if seconds else None,
@@ -187,15 +187,20 @@ def _summary(entries: Sequence[Entry], batch_seconds: float | None) -> dict[str,
     }  # fmt: skip
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _line(name: str, part: Mapping[str, Any]) -> str:
     rates = part["rates"]
+    hours = f"{part['hours']:.2f} h" if part["hours"] >= 0.1 else f"{60 * part['hours']:.1f} min"
     text = (
-        f"{name}: {part['utterances']} utterances, {part['hours']:.2f} h, {part['shortest']:.2f} to "
+        f"{name}: {_count(part['utterances'], 'utterance')}, {hours}, {part['shortest']:.2f} to "
         f"{part['longest']:.2f} s (median {part['median']:.2f})"
     )
     khz = [f"{int(rate) / 1000:g} kHz" + (f" ({count})" if len(rates) > 1 else "") for rate, count in rates.items()]
     text += f", {' and '.join(khz)}" if khz else ""
-    text += f", {part['speakers']} speakers" if part["speakers"] else ""
+    text += f", {_count(part['speakers'], 'speaker')}" if part["speakers"] else ""
     if part["longer_than_a_batch"]:
         text += f"; {part['longer_than_a_batch']} longer than data.batch_seconds, each a batch of its own"
     return text

@@ -112,7 +112,8 @@ def merge(
         extrapolate: allow α outside [0, 1].
         pretrained_sha256: refuse another θ0 than this one.
         to: `s3prl` puts `s3prl.pt`, which plain `s3prl.hub` loads, into every merged folder; `hf` does not; None does
-            for families that s3prl cannot read from a folder (WavLM, DeCoAR 2.0).
+            for families that s3prl cannot read from a folder (WavLM, DeCoAR 2.0). It is written from the whole model,
+            so memory is then a model.
         parameters: of the method, by name; the registry has their types, ranges and defaults.
         alpha_at: pattern -> α of the tensors it matches (`merge/alphas.py: matching`); the last match counts.
         alpha_by_depth: α from the first layer to the last, interpolated; instead of `alphas`.
@@ -122,7 +123,9 @@ def merge(
         statistics: for `fisher` and `regmean`: a file of every parent, θ0's first.
         corpus: instead: speech that they are collected on (`merge/collect.py`), into `out/statistics/`.
         seed: of what is drawn while they are collected.
-        check: reload every result and run it once; without, memory is a tensor a parent.
+        check: reload every result and run it once, from its file and in the memory of a module where weights are
+            float32 (converted, so a whole model, where they are not). Without, memory is a piece of a tensor a parent,
+            or a tensor where the method needs it whole.
 
     Returns:
         A folder per α, reloaded and run once before it got its name.

@@ -124,7 +124,24 @@ def _entries(path: Path, lineages: Lineages, notes: list[str]) -> list[Entry]:
     if not _result_files(inside) and inside == path:  # a sweep: each run has results of its own
         folders += sorted(model for model in path.glob("*/superb/*") if model.is_dir())
     entries = [_entry(folder, notes) for folder in folders if not folder.name.startswith(".")]
-    return [entry for entry in entries if entry is not None]
+    found = [entry for entry in entries if entry is not None]
+    return found or (_scored_elsewhere(path, notes) if is_run(path) else [])
+
+
+def _elsewhere() -> list[Path]:
+    """The folders in `runs/superb`, where `eval superb` puts results of several upstreams."""
+    others = runs_root() / "superb"
+    found = sorted(others.iterdir()) if others.is_dir() else []
+    return [one.resolve() for one in found if one.is_dir() and not one.name.startswith(".")]
+
+
+def _scored_elsewhere(run: Path, notes: list[str]) -> list[Entry]:
+    """A run's models that were scored beside other upstreams."""
+    entries = [entry for folder in _elsewhere() if (entry := _entry(folder, [])) is not None]
+    found = [one for one in entries if Path(str(one.identity.get("source"))).is_relative_to(run)]
+    if found:
+        notes.append(f"the scores of {run.name} are from {found[0].folder.parent}")
+    return found
 
 
 def _result_files(folder: Path) -> list[Path]:
@@ -168,14 +185,13 @@ def _bases_elsewhere(
     """Pre-trained upstreams that were scored beside the runs, in `runs/superb`, where `eval superb NAME` puts them."""
     wanted = {entry.lineage.pretrained for entry in entries if entry.lineage} - {entry.weights for entry in entries}
     named = base is not None and all(base not in _names_of(entry) for entry in entries)
-    others = runs_root() / "superb"
-    if not (wanted or named) or not others.is_dir():
+    if not (wanted or named):
         return []
     found = []
-    for folder in sorted(one for one in others.iterdir() if one.is_dir() and not one.name.startswith(".")):
-        if any(folder.resolve() == entry.folder for entry in entries):
+    for folder in _elsewhere():
+        if any(folder == entry.folder for entry in entries):
             continue
-        entry = _entry(folder.resolve(), [])
+        entry = _entry(folder, [])
         if entry is not None and (entry.weights in wanted or (named and base in _names_of(entry))):
             entry.lineage = lineages.of(entry.identity)
             notes.append(f"the row to compare with is from {entry.folder}")

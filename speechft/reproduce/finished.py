@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from speechft.config.compose import compose, differences, read_config
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.reproduce.plan import Stage
-from speechft.superb.settings import WITHOUT_EFFECT
+from speechft.superb.settings import Settings
 
 
 def finished(stage: Stage) -> bool:
@@ -44,33 +42,21 @@ def _older(needs: tuple[Path, ...], makes: tuple[Path, ...]) -> bool:
 
 
 def _scored(stage: Stage, path: Path) -> bool:
+    """Whether a result is what `eval superb` would take instead of computing it again, as far as its file can tell."""
+    from speechft.superb.tasks import get_task
+    from speechft.upstreams.base import Identity
+
     if not path.is_file() or not _older(stage.needs, (path,)):
         return False
     try:
         record = read_json(path)
-    except SpeechFTError:
+        upstream = Identity(**record["upstream"])
+    except (SpeechFTError, KeyError, TypeError):  # damaged, or of another version
         return False
-    wanted = _evaluation(stage.words[5:-2])
-    recipe = wanted["superb"][path.stem]
-    same = all(str(record.get(key)) == str(wanted[key]) for key in ("engine", "seed", "compile"))
-    return same and _plain(record.get("settings") or {}) == _plain(recipe)
-
-
-def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without what does not matter, its rates as a list."""
-    found = {key: value for key, value in recipe.items() if key not in WITHOUT_EFFECT}
-    if "lr" in found:
-        rates = found["lr"] if isinstance(found["lr"], list) else [found["lr"]]
-        found["lr"] = [float(rate) for rate in rates]
-    return found
+    wanted = _settings(stage.words[4], stage.words[5:-2]).fingerprint(get_task(path.stem), upstream.key)
+    return bool(record.get("fingerprint") == wanted)
 
 
 @cache
-def _evaluation(words: tuple[str, ...]) -> dict[str, Any]:
-    """`configs/eval.yaml` with overrides; rates and crops for all tasks are in each task's recipe."""
-    settings = compose("eval", words)
-    for recipe in settings["superb"].values():
-        for key in ("lr", "crops"):
-            if settings[key] is not None and key in recipe:
-                recipe[key] = settings[key]
-    return settings
+def _settings(tasks: str, words: tuple[str, ...]) -> Settings:
+    return Settings.read({**compose("eval", words), "tasks": tasks.split(","), "out": "."})

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from speechft.upstreams.kept_cnn import KeptCnn
 
 
+_MANY_PASSES = 1000
+"""The paper's ASR hears its utterances some hundred times."""
+
+
 def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None, latest: bool = True) -> Run:
     """Fine-tune an upstream: what `speechft train` does.
 
@@ -107,6 +111,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             set_latest(run.folder)
         corpus.tell(run.folder)
         say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
+        _tell_passes(len(train), data["batch_size"], trainer, accelerator.num_processes)
     accelerator.wait_for_everyone()
 
     training = Training(
@@ -153,6 +158,16 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
     else:
         write_json(run.pretrained, origin(settings, record))
     write_config(run.config, settings)
+
+
+def _tell_passes(utterances: int, batch_size: Any, trainer: Mapping[str, Any], processes: int) -> None:
+    """The default steps are the paper's, for ten hours of speech; on a few minutes they are easily overlooked."""
+    if batch_size is None:
+        return
+    passes = int(trainer["steps"]) * int(trainer["accumulate"]) * processes * int(batch_size) / max(1, utterances)
+    if passes > _MANY_PASSES:
+        say(f"{trainer['steps']} steps hear each of the {utterances} utterances {passes:.0f} times; trainer.steps=... "
+            "makes it shorter")  # fmt: skip
 
 
 def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:

@@ -169,7 +169,8 @@ class Training:
                 if first and (due or better or ends or asked):
                     self._save(done, learner, average, optimizer, selection, seconds, skipped)
                 if asked and not ends:
-                    raise SpeechFTError(f"interrupted after step {done}", "run the same command to go on from there")
+                    where = f"run the same command with --out {self.run.folder} to go on from there"
+                    raise SpeechFTError(f"interrupted after step {done}", where)
 
         if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(

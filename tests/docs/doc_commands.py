@@ -57,6 +57,12 @@ def _script(words: Sequence[str]) -> None:
             expect(lambda: bench._command(list(words[1:])))
     elif words[0] == "scripts/demo":
         reach(["demo", *words[1:]])
+    elif words[0] == "scripts/reproduce":
+        reproduce = import_module("speechft.reproduce.command")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reproduce, "plan", _reached)
+            patch.setattr("speechft.reproduce.request._read", lambda file: {})
+            expect(lambda: reproduce._command([word for word in words[1:] if word != "..."]))
     elif words[0] == "scripts/docs":
         assert words[1:2] in ([], ["build"], ["serve"])
 
@@ -145,6 +151,7 @@ def _stop_before_work(patch: pytest.MonkeyPatch) -> None:
     home("speechft.analysis.analyze", "analyze", _analysis)
     home("speechft.checkpoints.convert", "convert", _reached)
     home("speechft.upstreams.load", "locate", Path)
+    home("speechft.upstreams.own", "folder_of", _reached)
     home("speechft.report.report", "make_report", _report)
     home("speechft.doctor", "examine", _examine)
     home("speechft.upstreams.describe", "describe", _described)

@@ -58,4 +58,5 @@ def options() -> frozenset[str]:
         bench = import_module("speechft.bench.command")
         for name in bench.NAMES:
             expect(lambda name=name: bench._command([name]))
+        expect(lambda: import_module("speechft.reproduce.command")._command([]))
     return frozenset(found)

@@ -19,6 +19,7 @@ from doc_keys import FOREIGN_OPTIONS, keys, options
 from doc_words import commands
 
 from speechft.cli.main import VERBS
+from speechft.config.locate import group_names
 
 BASH = ("bash", "sh", "indented")
 DATA = {
@@ -28,6 +29,8 @@ DATA = {
     "csv": lambda text: _rectangular(list(csv.reader(text.splitlines()))),
 }
 NAMES = [name(page) for page in PAGES]
+MADE = ("docs/study/results",)
+"""Folders that pages name and commands make."""
 
 
 def _rectangular(rows: list[list[str]]) -> None:
@@ -99,8 +102,10 @@ def _look_at_span(span: str) -> None:
             key = word.partition("=")[0]
             if "." in key and not key.startswith(("+", "hydra.", "config.")):
                 assert _known_key(key), f"there is no key {key}"
+    elif re.fullmatch(r"(trainer|strategy|task|data|upstream)\.(?!py$)[a-z_.]+", span):
+        assert _known_key(span), f"there is no key {span}"
     elif re.fullmatch(r"(speechft|configs|tests|scripts|docs)/[\w./-]+", span):
-        assert (ROOT / span).exists(), "no such file"
+        assert span in MADE or (ROOT / span).exists(), "no such file"
 
 
 def _known_key(key: str) -> bool:
@@ -108,6 +113,10 @@ def _known_key(key: str) -> bool:
     if parts[0] == "superb" and parts[1].isupper():  # superb.TASK.lr
         return f"superb.sid.{'.'.join(parts[2:])}" in keys()
     if parts[:2] == ["data", "KEY"]:
+        return True
+    if parts[0] in ("train", "eval"):  # of scripts/reproduce
+        return parts[1] == "KEY" or _known_key(".".join(parts[1:]))
+    if parts[0] == "upstream" and parts[1] in group_names("upstream"):  # of scripts/reproduce
         return True
     return key in keys() or any(".".join(parts[:count]) in keys() for count in range(2, len(parts)))
 

@@ -35,6 +35,8 @@ WRONG = [
     ("speechft doctor data.libri=/data", "unknown key"),
     ("scripts/bench trane", "unknown comparison"),
     ("scripts/bench train --step 5", "--step"),
+    ("scripts/reproduce hubert-asrr --dry-run", "unknown row"),
+    ("scripts/reproduce hubert-asr data.tedlium=/data", "unknown data.tedlium"),
     ("scripts/tests", "not there"),
     ("pip install 'speechft[demos]'", "no extra 'demos'"),
     ("rm -r runs", "not checked"),

@@ -269,6 +269,18 @@ def test_two_pretrained_upstreams_each_with_its_own(tmp_path):
     assert [plot["file"] for plot in report["plots"]] == ["alpha-1.png", "alpha-2.png"]
 
 
+def test_a_run_that_was_scored_beside_its_upstream_is_found_there(run, tmp_path):
+    expected = make_report([run], draws=100)
+    for folder in sorted((run / "superb").iterdir()):
+        folder.rename(tmp_path / "runs" / "superb" / folder.name)
+    write_accuracy(tmp_path / "runs" / "superb" / "other", "sid", MORE, identity("w7"))
+    report = make_report([run], draws=100)
+    assert report["folder"] == str(run)
+    for ours, theirs in zip(report["rows"], expected["rows"], strict=True):
+        assert {**ours, "results": None} == {**theirs, "results": None}
+    assert f"the scores of mine are from {tmp_path}/runs/superb" in report["notes"]
+
+
 def test_a_folder_written_again_does_not_lend_its_alpha(run):
     note = run / "merged" / "alpha-0.5" / "merge.json"
     note.write_text(note.read_text().replace("w50", "w50-new"))

@@ -9,7 +9,7 @@ import pytest
 from layouts import noise, sphere
 from native_models import DECOAR2, native_file, save_decoar2
 from small import tone
-from tiny_corpora import LEXICON, PITCH, make_voxceleb, write
+from tiny_corpora import LEXICON, PITCH, write
 from tiny_pooled import make_iemocap
 from tiny_snips import make_snips
 
@@ -58,6 +58,18 @@ def make_librispeech(root: Path) -> None:
             lines.append(f"{name} {' '.join(sentence)}")
         (folder / f"19-{split[0]}.trans.txt").write_text("\n".join(lines) + "\n")
     (root / "lexicon.txt").write_text("".join(f"{word}\t{phones}\n" for word, phones in LEXICON.items()))
+
+
+def make_voxceleb(root: Path) -> None:
+    """As released: a speaker is in one folder as a whole; all are in train, dev and test of iden_split.txt."""
+    lines = []
+    for speaker in range(4):
+        for number in range(6):
+            name = f"id{10001 + speaker}/session{number % 2}/{number:05d}.wav"
+            part = "test" if speaker == 3 else "dev"
+            write(root / part / "wav" / name, tone(0.3 + 0.1 * number, 200 * (speaker + 1), seed=10 * speaker + number))
+            lines.append(f"{1 if number < 4 else number - 2} {name}")
+    (root / "iden_split.txt").write_text("\n".join(lines) + "\n")
 
 
 def make_aishell3(root: Path) -> None:

@@ -92,7 +92,17 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(task, configuratio
             evaluate([upstream], [task], cfg=cfg, progress=Listener())
     state = next((tmp_path / "second").rglob("state.pt"))
     assert torch.load(state, weights_only=True)["step"] == 6
-    resumed = evaluate([upstream], [task], cfg=cfg, progress=Listener())[0]
+    counts.clear()
+
+    def counted(self, name, *args):
+        counts.append(name)
+        return forward(self, name, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FastRun, "_forward", counted)
+        resumed = evaluate([upstream], [task], cfg=cfg, progress=Listener())[0]
+    # it went on: a training from the first step would end as well, after 10
+    assert counts.count("train") == 4 * cfg["superb"][task]["accumulate"]
     assert not state.exists()
     for key in ("metrics", "dev", "layer_weights", "loss"):
         assert resumed[key] == plain[key], key
