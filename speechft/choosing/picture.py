@@ -57,9 +57,14 @@ def figure_of(choice: Mapping[str, Any], name: str) -> Any:
         ends = sorted((x, y) for x, y, row in zip(xs, ys, rows, strict=True) if row["on_front"])
         panel.plot(*zip(*ends, strict=True), "--", color=_GREY, linewidth=1.2)
         _points(panel, choice, xs, ys)
-        for place, (x, y, alpha) in enumerate(zip(xs, ys, alphas, strict=True)):
-            beside = (5, 5) if place % 2 else (5, -11)  # neighbours may be close
-            panel.annotate(f"{alpha:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8)
+        outward = [1 if one["higher_better"] else -1 for one in objectives]
+        for x, y, row in zip(xs, ys, rows, strict=True):  # the front on its outer side, the others on their inner one
+            right, up = (sign * (1 if row["on_front"] else -1) for sign in outward)
+            panel.annotate(
+                f"{row['alpha']:g}", (x, y), xytext=(5 * right, 6 * up), textcoords="offset points", fontsize=8,
+                ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top",
+            )  # fmt: skip
+        panel.margins(0.1)
         panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
     axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -103,6 +108,8 @@ def cells(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def told(choice: Mapping[str, Any]) -> list[str]:
     """The choice in sentences, for somebody who was not there."""
     lines = [f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}."]
+    if choice["rule"]["name"] == "knee":
+        lines.append("The knee of the front is where giving up a little of one score stops buying much of another.")
     reached = [
         f"{100 * share:.0f} % in {one['title']}"
         for one in choice["objectives"] if (share := choice.get("reached", {}).get(one["name"])) is not None
