@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import signal
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -152,7 +153,9 @@ class Batches:
             "rank": 0, "world_size": 1,
         }  # fmt: skip
         if self._buckets > 1:
-            sampler: Any = DynamicBucketingSampler(self._cuts, num_buckets=self._buckets, **common)
+            with warnings.catch_warnings():  # that all cuts are in memory, which they are meant to be
+                warnings.filterwarnings("ignore", "You are using DynamicBucketingSampler", UserWarning)
+                sampler: Any = DynamicBucketingSampler(self._cuts, num_buckets=self._buckets, **common)
         else:
             sampler = SimpleCutSampler(self._cuts, **common)
         sampler.set_epoch(epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def read_request(
     )  # fmt: skip
 
 
+@cache
 def data_names() -> list[str]:
     """The names that `data.NAME=` can have."""
     from speechft.superb.settings import compose

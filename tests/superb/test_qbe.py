@@ -33,7 +33,7 @@ def folder_of(path, engine):
     return path / "tiny" / ".work" / f"qbe-{engine}"
 
 
-@pytest.mark.parametrize(("batch_seconds", "tolerance"), [(0.01, 0.0), (8.0, 2e-3)], ids=["alone", "in batches"])
+@pytest.mark.parametrize(("batch_seconds", "tolerance"), [(0.01, 0.0), (8.0, 5e-4)], ids=["alone", "in batches"])
 def test_fast_is_s3prl(batch_seconds, tolerance, configuration, upstream, corpora, tmp_path, capfd):
     """s3prl hears one waveform at a time. Heard so, ours are the same to the last digit that it writes."""
     results = {
@@ -70,7 +70,7 @@ def test_fast_is_s3prl(batch_seconds, tolerance, configuration, upstream, corpor
         for layer in (0, 3)
     )
     changes = [abs(first[query][name] - last[query][name]) for query in first for name in first[query]]
-    assert max(changes) > 0.02  # ten times what the engines may differ by: the layers are not the same
+    assert max(changes) > 0.02  # forty times what the engines may differ by: the layers are not the same
     assert own["layer_weights"] == [float(layer == best) for layer in range(4)]
     assert own["metrics"]["beta"] == pytest.approx(2)  # (1 - 0.2) / (2 * 0.2), from the corpus's script
     assert (own["steps"], own["lr"], own["metric"]) == (0, None, "mtwv")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.runs import Run
+from speechft.train import devices
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
 
@@ -151,6 +152,18 @@ def test_a_mistake_that_all_make_is_said_once(words, tmp_path):
     codes, said = several(2, tmp_path, ["--out", str(tmp_path / "run"), *words, "trainer.lr=-1"])
     assert codes == [2, 2]
     assert [text.count("trainer.lr") for text in said] == [1, 0]
+
+
+def test_a_launcher_that_would_shard_the_model_is_refused(words, tmp_path, monkeypatch):
+    """A file of `accelerate config` says so by these variables; batches of a step are divided by the loop alone."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert devices.start({"device": "cpu", "precision": "no"}).gradient_accumulation_steps == 1
+    for kind in ("FSDP", "DEEPSPEED"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"ACCELERATE_USE_{kind}", "true")
+            with pytest.raises(UsageError, match=f"told to use {kind}, and here every GPU holds the whole model"):
+                finetune(words, tmp_path / kind)
+            assert not (tmp_path / kind).exists()
 
 
 def test_asking_one_stops_all_after_the_same_step(words, tmp_path):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from lives import ended, life
 from safetensors.torch import load_file
 
 from speechft.errors import SpeechFTError, UsageError
@@ -113,17 +114,17 @@ def test_kill_9_at_a_random_moment_and_resume_is_bit_equal(finished, train_words
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SPEECHFT_RUNS": str(tmp_path / "runs")}
     chance = random.Random(trial)
     for earliest in (1, 7):  # the second kill is past a checkpoint
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wanted = chance.randint(earliest, 16)
+        child = life(train_words, out, tmp_path / "said")
+        wanted = chance.randint(earliest, 12)
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline:
+            assert ended(child) is None, f"it must be killed before its end: {(tmp_path / 'said').read_text()[-500:]}"
             lines = read_metrics(out / "metrics.jsonl")
             if lines and max(line["step"] for line in lines) >= wanted:
                 break
-            time.sleep(0.005)
-        assert process.poll() is None, "it must be killed before its end"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+            time.sleep(0.001)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert not (out / "finetuned").exists()
     before = list((out / "checkpoints").glob("step-*"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
