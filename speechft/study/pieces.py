@@ -61,6 +61,7 @@ def _words(plan: Plan, piece: Piece, tables: Tables) -> list[str]:
         f"upstream={plan.upstreams[piece.upstream]}", f"task={piece.scenario}", f"strategy={piece.strategy}",
         "data=tsv", f"data.table={tables.fine_tuning}", "data.text=null", f"seed={piece.seed}",
         f"trainer.lr={plan.rate(piece.upstream, piece.scenario, piece.strategy):g}",
+        f"trainer.steps={plan.length(piece.upstream)}",
         *plan.train.get("", ()), *plan.train.get(piece.scenario, ()),
     ]  # fmt: skip
 

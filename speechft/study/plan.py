@@ -57,6 +57,7 @@ class Plan:
         upstreams: name -> what `upstream=` takes.
         seeds: each draws the heads, the order of the data, and the probes' training parts.
         rates: (upstream's name or "", scenario) -> learning rate of fine-tuning; "" is every other upstream's.
+        steps: upstream's name or "" -> optimiser steps of fine-tuning.
         faster: strategies whose rate is so many times as high.
         train: overrides of every fine-tuning, and of each scenario's.
         alphas: what each strategy's result is merged with; 1 is the fine-tuned model itself.
@@ -74,10 +75,11 @@ class Plan:
             ("hubert_nano", "pr"): 1e-3, ("hubert_nano", "sid"): 1e-3, ("", "pr"): 2e-4, ("", "sid"): 2e-4,
         }
     )  # fmt: skip
+    steps: Mapping[str, int] = field(default_factory=lambda: {"hubert_nano": 400, "": 150})
     faster: Mapping[str, float] = field(default_factory=lambda: {"lora": 5.0})
     train: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
-            "": ("trainer.steps=120", "trainer.checkpoint_every=60", "trainer.log_every=20", "data.batch_size=8",
+            "": ("trainer.checkpoint_every=100", "trainer.log_every=20", "data.batch_size=8",
                  "data.workers=0", "trainer.threads=1", "trainer.device=cpu"),
             "pr": ("task.head_lr=5e-3", "data.train_speakers=[0.0,0.45]", "data.dev_speakers=[0.45,0.5]"),
             "sid": ("task.head_lr=5e-3", "task.crop_seconds=2.0", "data.train_speakers=[0.0,0.5]",
@@ -104,6 +106,10 @@ class Plan:
         known = self.rates.get((upstream, scenario), self.rates.get(("", scenario)))
         assert known is not None
         return known * self.faster.get(strategy, 1.0)
+
+    def length(self, upstream: str) -> int:
+        """The steps of a fine-tuning."""
+        return self.steps.get(upstream, self.steps[""])
 
     def pieces(self) -> Iterator[Piece]:
         """All pieces, those that are read together close together."""
