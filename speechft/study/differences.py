@@ -37,6 +37,11 @@ def shape_of(metric: str) -> Shape:
     return next(shape for shape in SHAPES if shape.name == _SHAPES[metric])
 
 
+def read(numbers: str) -> np.ndarray:
+    """`[items, k]` float64 from the text that `pieces.written` makes."""
+    return np.array([item.split("/") for item in numbers.split()], dtype=np.float64)
+
+
 def difference(
     base: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], draws: int = DRAWS, seed: int = 0
 ) -> Difference:
@@ -59,8 +64,8 @@ def difference(
     shape = shape_of(str(pairs[0][0]["metric"]))
     sign = -1.0 if str(pairs[0][0]["metric"]) in ("per", "wer", "eer") else 1.0
     generator = np.random.default_rng(seed)
-    groups = np.asarray(pairs[0][0]["groups"])
-    if any(list(groups) != list(one["groups"]) for one, _ in pairs):
+    groups = np.array(str(pairs[0][0]["groups"]).split(), dtype=np.int64)
+    if any(one["groups"] != pairs[0][0]["groups"] for one, _ in pairs):
         raise ValueError("the seeds were not scored on the same items")
     count = int(groups.max()) + 1
     drawn = generator.integers(count, size=(draws, count))
@@ -69,7 +74,7 @@ def difference(
     values = np.zeros((draws, len(pairs)))
     whole = []
     for place, (one, two) in enumerate(pairs):
-        numbers = [np.asarray(each["numbers"], dtype=np.float64) for each in (one, two)]
+        numbers = [read(str(each["numbers"])) for each in (one, two)]
         values[:, place] = 100 * sign * (shape.estimate(numbers[1], weights) - shape.estimate(numbers[0], weights))
         ones = np.ones((1, len(groups)))
         whole.append(float(100 * sign * (shape.estimate(numbers[1], ones) - shape.estimate(numbers[0], ones))[0]))

@@ -149,15 +149,16 @@ def _scores(plan: Plan, piece: Piece, alpha: float, model: str, corpora: Path, f
             "dev": {f"{one['lr']:g}": one["dev"].get(score.metric) for one in tried},
             "data": record.get("data_sha256", record.get("data")),
             "items": sha256_json(list(items.names))[:16] if items else None,
-            "numbers": _short(items.numbers.tolist()) if items else None,
-            "groups": _groups(items.names) if items else None,
+            "numbers": written(items.numbers.tolist()) if items else None,
+            "groups": " ".join(map(str, _groups(items.names))) if items else None,
         }
         shutil.rmtree(folder / "store", ignore_errors=True)
     return scores
 
 
-def _short(rows: list[list[float]]) -> list[list[float]]:
-    return [[int(value) if value == int(value) else round(value, 4) for value in row] for row in rows]
+def written(rows: list[list[float]]) -> str:
+    """Numbers of test items as a short text: `3/12 0/9` are three errors in twelve phones, none in nine."""
+    return " ".join("/".join(f"{round(value, 4):g}" for value in row) for row in rows)
 
 
 def _groups(names: tuple[str, ...]) -> list[int]:

@@ -39,7 +39,7 @@ def describe(source: str) -> dict[str, Any]:
         "parts": list(upstream.parts()),
         "changes": {},
     }
-    if upstream.trainable and upstream.identity.family != "decoar2":
+    if upstream.trainable and upstream.identity.family not in ("decoar2", "whisper"):
         switched = load_upstream(settings, normalize=not upstream.identity.normalize)
         found["changes"] = {"normalize switched": _change(usual, _pooled(switched, waves))}
     paddings = (("s3prl", "s3prl"), ("huggingface", "transformers"))

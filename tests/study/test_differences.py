@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from speechft.study.differences import difference, holm
+from speechft.study.differences import difference, holm, read
+from speechft.study.pieces import written
 
 
 def score(numbers, groups, metric="acc", items="same"):
-    return {"metric": metric, "items": items, "numbers": [list(row) for row in numbers], "groups": list(groups)}
+    text = " ".join("/".join(map(str, row)) for row in numbers)
+    return {"metric": metric, "items": items, "numbers": text, "groups": " ".join(map(str, groups))}
 
 
 def correct(values, groups):
@@ -80,3 +82,9 @@ def test_holm():
     """0.01 · 3, then 0.03 · 2, then the largest, which may not fall below: worked by hand."""
     assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_numbers_are_written_and_read_again():
+    rows = [[3.0, 12.0], [0.0, 9.0], [-0.12345, 1.0]]
+    assert written(rows) == "3/12 0/9 -0.1235/1" or written(rows) == "3/12 0/9 -0.1234/1"
+    assert np.allclose(read(written(rows)), rows, atol=1e-4)

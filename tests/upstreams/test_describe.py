@@ -29,7 +29,8 @@ def test_models_with_layer_norm_hardly_feel_padding(tmp_path):
     assert found["changes"]["2.4 s padded to 3 s as s3prl does"] < 1e-4
 
 
-def test_what_has_no_such_conventions(tmp_path):
+def test_what_has_no_such_conventions(tmp_path, whisper_folder):
+    assert describe(str(whisper_folder))["changes"] == {}
     found = describe("fbank")
     assert found["changes"] == {} and found["dim"] == 240 and len(lines(found)) == 3
 
