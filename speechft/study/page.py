@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,11 @@ def table(study: Study, scenario: str) -> str:
             cka = np.mean([np.mean(model["cka"]) for model in models])
             update = 100 * np.mean([model["update"] for model in models])
             lines.append(f"| {_label(*row)} | {' | '.join(cells)} | {cka:.3f} | {update:.2f} |")
-        seeds = len(study.pretrained(upstream, probes[0]))
-        lines.append(f"\n{seeds} seeds.\n")
+        counts = {len(study.at(upstream, scenario, row)) for row in study.rows(upstream, scenario)}
+        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        lines.append(
+            f"\nSeeds: {len(study.pretrained(upstream, probes[0]))} of the pre-trained row, {seeds} of the others.\n"
+        )
         parts.append("\n".join(lines))
     return "\n".join(parts) + "\n" if parts else "Not measured yet.\n"
 
@@ -199,8 +202,3 @@ PLACES: Mapping[str, Callable[[Study], str]] = {
     "sid pictures": lambda study: drawn(study, "sid"),
 }
 """Marks of the page and what fills them."""
-
-
-def seeds_of(scores: Sequence[Mapping[int, Scores]]) -> list[int]:
-    """Seeds that all have."""
-    return sorted(set.intersection(*(set(one) for one in scores))) if scores else []
