@@ -16,6 +16,7 @@ from speechft.demo.plan import DEMO, TASKS, Plan
 from speechft.files import write_json, write_text
 from speechft.runs import runs_root
 from speechft.versions import versions
+from speechft.workers import start_worker
 
 PRETRAINED = "pre-trained"
 
@@ -45,7 +46,7 @@ def run_demo(
 
     context = multiprocessing.get_context("spawn")
     workers = workers or max(1, min(4, os.cpu_count() or 1))
-    with ProcessPoolExecutor(workers, context, initializer=jobs.start_worker) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=start_worker) as pool:
         trainings = [(folder / f"{strategy}-{one}", strategy, one) for one in seeds for strategy in plan.alphas]
         calls = [(plan, str(run), strategy, one) for run, strategy, one in trainings]
         _all("fine-tuning and merging", pool, jobs.train_and_merge, calls)

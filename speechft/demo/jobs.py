@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from speechft.demo.plan import TASKS, Plan
-
-
-def start_worker() -> None:
-    """Settings of a worker before anything heavy is imported."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    warnings.filterwarnings("ignore")
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Only the parent speaks; what a failing job said comes with its error."""
-    before, sys.stderr = sys.stderr, io.StringIO()
-    try:
-        yield
-    finally:
-        sys.stderr = before
+from speechft.workers import muted
 
 
 def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
@@ -39,7 +16,7 @@ def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
     from speechft.train.finetune import finetune
 
     words = ["experiment=demo", f"strategy={strategy}", f"seed={seed}", f"demo_size={plan.corpus}", *plan.train]
-    with _silent():
+    with muted():
         done = finetune(words, run, latest=False)
         wanted = plan.alphas[strategy]
         missing = [alpha for alpha in wanted if not (done.merged / f"alpha-{alpha:g}" / "merge.json").is_file()]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -16,6 +14,7 @@ from speechft.errors import UsageError
 from speechft.study.pieces import run_piece
 from speechft.study.plan import SCENARIOS, STRATEGIES, Piece, Plan
 from speechft.study.probes import Tables
+from speechft.workers import start_worker
 
 _EPILOG = """DATA holds three tables of real speech, with the paths in them starting from their own folders:
   speechocean762/utterances.tsv    id path seconds speaker split text phones   fine-tuning, PR, characters
@@ -73,7 +72,7 @@ def run_plan(plan: Plan, data: Path, work: Path, results: Path, jobs: int = 1) -
     context = multiprocessing.get_context("spawn")
     with (
         progress("pieces of the study", len(pieces), len(pieces) - len(todo)) as advance,
-        ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool,
+        ProcessPoolExecutor(jobs, context, initializer=start_worker) as pool,
     ):
         futures = {pool.submit(run_piece, plan, piece, tables, work, results): piece for piece in todo}
         try:
@@ -98,14 +97,3 @@ def _told(piece: Piece, record: dict[str, object]) -> str:
 def _named(word: str) -> tuple[str, str]:
     name, _, path = word.partition("=")
     return name, str(Path(path).resolve()) if path else name
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
-    if not sys.warnoptions:
-        import warnings
-
-        warnings.filterwarnings("ignore")

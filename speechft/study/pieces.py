@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from speechft.files import sha256_json, write_json
 from speechft.study.plan import EXTRA, PRETRAINED, PROBES, TASK_OF, Piece, Plan
 from speechft.study.probes import Tables, arrange, paths
 from speechft.versions import versions
+from speechft.workers import muted
 
 
 def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Path) -> dict[str, Any]:
@@ -43,7 +41,7 @@ def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Pat
         record["models"]["0"] = {"scores": _scores(plan, piece, 0.0, source, corpora, folder)}
     else:
         words, run = _words(plan, piece, tables), folder / "run"
-        with _silent():
+        with muted():
             record["train"] = {"overrides": _portable(words, tables), **_train(words, run)}
             merged = _merge(run, plan.alphas[piece.strategy])
         moved = _drift(source, merged, corpora)
@@ -137,7 +135,7 @@ def _scores(plan: Plan, piece: Piece, alpha: float, model: str, corpora: Path, f
         task, out = TASK_OF.get(probe, probe), folder / "scores" / probe
         name = f"alpha-{alpha:g}"
         words = [*plan.probes, *paths(corpora, probe), f"seed={piece.seed}", f"store={folder / 'store'}"]
-        with _silent():
+        with muted():
             evaluate({name: model}, [task], out=out, cfg=compose(words), progress=Progress(io.StringIO()))
         score = read_score(out / name / f"{task}.json")
         record, items = score.record, score.utterances
@@ -166,13 +164,3 @@ def _groups(names: tuple[str, ...]) -> list[int]:
     keys = [name.split("/")[0].split("-")[0] for name in names]
     order = {key: number for number, key in enumerate(sorted(set(keys)))}
     return [order[key] for key in keys]
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Only the study speaks; what a failing piece said comes with its error."""
-    before, sys.stderr = sys.stderr, io.StringIO()
-    try:
-        yield
-    finally:
-        sys.stderr = before
