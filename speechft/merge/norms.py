@@ -57,17 +57,20 @@ def square_sum(tensor: Tensor) -> float:
 
 
 def told(record: dict[str, Any]) -> list[str]:
-    """The norms for people: the whole, then its parts, some to a line."""
+    """The norms for people: the whole, then its parts in the order of the data flow, some to a line."""
     lines = [f"‖τ‖ = {record['norm']:.4g}, {100 * record['relative']:.2f} % of ‖θ0‖"]
-    words = [f"{part.removeprefix('encoder.')} {100 * size:.2f} %" for part, size in sorted_parts(record["parts"])]
+    words = [f"{part} {100 * size:.2f} %" for part, size in sorted(record["parts"].items(), key=_place)]
     return lines + ["  " + ", ".join(words[start : start + 6]) for start in range(0, len(words), 6)]
 
 
-def sorted_parts(parts: dict[str, float]) -> list[tuple[str, float]]:
-    """Layers by their number, after everything else."""
-    return sorted(parts.items(), key=lambda item: (_number(item[0]), item[0]))
+_FLOW = ("feature_extractor", "conv1", "conv2", "layer_norm", "feature_projection", "projection", "post_extract_proj",
+         "masked_spec_embed", "encoder.pos_conv_embed", "pos_conv", "encoder.layer_norm")  # fmt: skip
 
 
-def _number(part: str) -> int:
-    last = part.rpartition(".")[2]
-    return int(last) if last.isdigit() else -1
+def _place(item: tuple[str, float]) -> tuple[int, int, str]:
+    """What comes before the layers, the layers by their number, the rest by its name."""
+    part = item[0]
+    stem, _, last = part.rpartition(".")
+    if last.isdigit() and stem.rpartition(".")[2] == "layers":
+        return len(_FLOW), int(last), ""
+    return (_FLOW.index(part), 0, "") if part in _FLOW else (len(_FLOW) + 1, 0, part)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.checkpoints.weight_files import INDEX, WEIGHTS
 from speechft.config.locate import group_names, read_group
+from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.own import in_file
 from speechft.upstreams.base import Upstream
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from speechft.checkpoints.folder import Checkpoint
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+DECOAR2 = "checkpoint_decoar2.pt"
+"""The source in `configs/upstream/decoar2.yaml`, which is a file's name, not its place."""
+_told: set[str] = set()
 
 
 def load_upstream(
@@ -87,7 +92,7 @@ def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """
     if isinstance(source, Mapping):
         settings = dict(source)
-    elif str(source) in group_names("upstream"):
+    elif _known(str(source)):
         settings = read_group("upstream", str(source))
     else:
         settings = {"name": str(source), "source": str(source)}
@@ -158,6 +163,16 @@ def _built(checkpoint: Checkpoint, settings: Mapping[str, Any], where: str, norm
     return speech_encoder.build(checkpoint, name, where, normalize, seed, dropout, padding)
 
 
+def _known(source: str) -> bool:
+    """Whether a name is a file of `configs/upstream/`; once, say so where a folder here has the same name."""
+    if source not in group_names("upstream"):
+        return False
+    if source not in _told and Path(source).exists():
+        _told.add(source)
+        say(f"{source} is the known upstream of that name; for {source} in this folder write ./{source}")
+    return True
+
+
 def locate(source: str) -> Path:
     """The local folder or `.pt` file of a checkpoint.
 
@@ -170,16 +185,28 @@ def locate(source: str) -> Path:
 
         return folder_of(source)
     path = Path(source).expanduser()
-    if source in group_names("upstream"):
+    if _known(source):
         where = read_group("upstream", source).get("source")
         if not where:
             raise UsageError(f"{source} has no checkpoint", "choose a pre-trained upstream")
         return locate(str(where))
     if path.exists():
         return path.resolve()
-    if source.count("/") != 1 or source.startswith((".", "~", "/")):
-        known = ", ".join(group_names("upstream"))
-        raise UsageError(f"upstream {source!r} is neither a known name nor a folder", f"known names: {known}")
+    if source == DECOAR2:
+        raise UsageError(
+            f"decoar2's checkpoint is on no hub: {source} is a file of your own",
+            "give its path: upstream=decoar2 upstream.source=PATH in train, PATH in place of the name elsewhere",
+        )
+    if path.suffix == ".pt" or source.startswith((".", "~", "/")) or source.count("/") > 1:
+        raise UsageError(
+            f"no such file or folder: {source}", "an upstream is a name, a folder, a .pt file, or a hub name"
+        )
+    if "/" not in source:
+        names = group_names("upstream")
+        close = "".join(f"did you mean {name}? " for name in get_close_matches(source, names, 1))
+        raise UsageError(
+            f"upstream {source!r} is neither a known name nor a folder", f"{close}known names: {', '.join(names)}"
+        )
     from huggingface_hub import snapshot_download
 
     patterns = ["config.json", "preprocessor_config.json", "model.safetensors", "model.safetensors.index.json",

@@ -1,5 +1,7 @@
 """Our features against transformers' own, alone and in padded batches."""
 
+import shutil
+
 import pytest
 import torch
 import transformers
@@ -150,8 +152,29 @@ def test_foreign_and_damaged_checkpoints_are_one_line(upstream_folder, tmp_path)
     (foreign / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(SpeechFTError, match=r"unknown architecture \(bert\); known: hubert"):
         load_upstream(foreign)
-    with pytest.raises(UsageError, match=r"neither a known name nor a folder; known names: .*hubert_base"):
+    said = r"neither a known name nor a folder; did you mean hubert_base\? known names: .*wavlm_large"
+    with pytest.raises(UsageError, match=said):
         load_upstream("hubert_bass")
+    for path in ("nowhere.pt", "models/nowhere.pt", "./nowhere", str(tmp_path / "nowhere")):
+        with pytest.raises(UsageError, match=f"no such file or folder: {path};"):
+            load_upstream(path)
+
+
+def test_a_known_name_goes_before_a_folder_of_that_name_and_says_so(upstream_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(upstream_folder, "hubert_nano")
+    layers = load_upstream("./hubert_nano").num_layers
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        assert load_upstream("hubert_nano").num_layers != layers
+    assert capsys.readouterr().err.splitlines() == [
+        "hubert_nano is the known upstream of that name; for hubert_nano in this folder write ./hubert_nano"
+    ]
+
+
+def test_a_name_whose_checkpoint_is_on_no_hub_asks_for_the_file():
+    with pytest.raises(UsageError, match=r"checkpoint_decoar2.pt is a file of your own; .*upstream.source=PATH"):
+        load_upstream("decoar2")
 
 
 def test_a_malicious_pickle_is_refused_and_does_nothing(upstream_folder, tmp_path):
