@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -115,6 +116,17 @@ _current: list[Progress] = []
 def say(text: str) -> None:
     """One line on stderr, above the bar if there is one."""
     (_current[-1] if _current else Progress()).say(text)
+
+
+_said: set[str] = set()
+
+
+def say_once(text: str) -> None:
+    """As `say`, but only the first time, and of several processes only in the first."""
+    if text in _said or os.environ.get("RANK", "0") != "0":
+        return
+    _said.add(text)
+    say(text)
 
 
 @contextlib.contextmanager

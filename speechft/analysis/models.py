@@ -102,7 +102,8 @@ def _of_word(word: str, path: Path) -> Model:
         raise UsageError(f"{word} is neither a model's folder nor a run", "give a folder with config.json, or a run")
     from speechft.upstreams.load import conventions, locate
 
-    settings = {"source": word, **conventions(word)}
+    settings = conventions(word)
+    settings["source"] = settings.get("source") or word
     locate(str(settings["source"]))  # a mistyped name shows now
     if settings.get("random_seed") is not None:
         raise UsageError(f"{word} has no weights of its own", "choose a pre-trained upstream")

@@ -9,18 +9,16 @@ only where speechft wrote it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from speechft.console import say
+from speechft.console import say_once
 
 MARK = {"written_by": "speechft"}
 """In every `preprocessor_config.json` of ours: such a file says what was really done. transformers passes over it."""
 
 _GROUP_NORM = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "sew")  # families that have base models of this kind
 _RAW = ("whisper", "decoar2")  # spectrograms of the waveform as it is; no choice
-_told: set[str] = set()
 
 
 def can_normalize(config: Mapping[str, Any]) -> bool:
@@ -60,10 +58,7 @@ def overruled(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> boo
 
 def tell(source: str) -> None:
     """Say, once for each source, that a file was overruled and how to have it followed."""
-    if source in _told or os.environ.get("RANK", "0") != "0":
-        return
-    _told.add(source)
-    say(
+    say_once(
         f"{source}: waveforms are taken as they are, as in the pre-training of base models, though its"
         " preprocessor_config.json says do_normalize: true; if it was trained with that, say upstream.normalize=true"
         f" (train, eval), or once for all: speechft convert {source} NEW --to hf --normalize true"

@@ -63,8 +63,8 @@ def told(record: dict[str, Any]) -> list[str]:
     return lines + ["  " + ", ".join(words[start : start + 6]) for start in range(0, len(words), 6)]
 
 
-_FLOW = ("feature_extractor", "conv1", "conv2", "layer_norm", "feature_projection", "projection", "post_extract_proj",
-         "masked_spec_embed", "encoder.pos_conv_embed", "pos_conv", "encoder.layer_norm")  # fmt: skip
+_FLOW = ("feature_extractor", "conv1", "conv2", "feature_projection", "projection", "encoder.pos_conv_embed",
+         "embed_positions")  # fmt: skip
 
 
 def _place(item: tuple[str, float]) -> tuple[int, int, str]:

@@ -130,8 +130,8 @@ def _weights(found: Survey, left: Sequence[Stage], request: Request) -> None:
     for name in dict.fromkeys(stage.upstream for stage in left if stage.upstream):
         settings = read_group("upstream", name)
         source = request.upstreams.get(name)
-        if source is None and str(settings["source"]).count("/") != 1:
-            found.problems.append(f"upstream.{name} is not set (the file {settings['source']} is on no hub)")
+        if source is None and settings["source"] is None:
+            found.problems.append(f"upstream.{name} is not set (no hub has its checkpoint)")
         elif source is None:
             if not _fetched(str(settings["source"])):
                 found.notes.append(f"{settings['source']} will be fetched from the Hugging Face hub")

@@ -41,7 +41,7 @@ def stand_in(settings: Mapping[str, Any]) -> Upstream:
     from speechft.upstreams import decoar2, speech_encoder
     from speechft.upstreams.load import load_upstream
 
-    name, source = str(settings["name"]), str(settings["source"])
+    name, source = str(settings["name"]), str(settings["source"] or settings["name"])
     if Path(source).expanduser().exists():
         return load_upstream(settings)
     if name not in _BASE:

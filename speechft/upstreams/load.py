@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.checkpoints.weight_files import INDEX, WEIGHTS
 from speechft.config.locate import group_names, read_group
-from speechft.console import say
+from speechft.console import say_once
 from speechft.errors import SpeechFTError, UsageError
 from speechft.own import in_file
 from speechft.upstreams.base import Upstream
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from speechft.checkpoints.folder import Checkpoint
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-DECOAR2 = "checkpoint_decoar2.pt"
-"""The source in `configs/upstream/decoar2.yaml`, which is a file's name, not its place."""
-_told: set[str] = set()
 
 
 def load_upstream(
@@ -121,7 +118,7 @@ def conventions(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build(settings: Mapping[str, Any], normalize: bool | None) -> Upstream:
-    name, where = str(settings["name"]), str(settings.get("source", settings["name"]))
+    name, where = str(settings["name"]), str(settings.get("source") or settings["name"])
     if settings.get("family") == "fbank":
         from speechft.upstreams.fbank import Fbank
 
@@ -167,9 +164,8 @@ def _known(source: str) -> bool:
     """Whether a name is a file of `configs/upstream/`; once, say so where a folder here has the same name."""
     if source not in group_names("upstream"):
         return False
-    if source not in _told and Path(source).exists():
-        _told.add(source)
-        say(f"{source} is the known upstream of that name; for {source} in this folder write ./{source}")
+    if Path(source).exists():
+        say_once(f"{source} is the known upstream of that name; for {source} in this folder write ./{source}")
     return True
 
 
@@ -188,15 +184,13 @@ def locate(source: str) -> Path:
     if _known(source):
         where = read_group("upstream", source).get("source")
         if not where:
-            raise UsageError(f"{source} has no checkpoint", "choose a pre-trained upstream")
+            raise UsageError(
+                f"{source} names no checkpoint",
+                "choose a pre-trained upstream, or give its path (upstream.source=PATH in train, PATH elsewhere)",
+            )
         return locate(str(where))
     if path.exists():
         return path.resolve()
-    if source == DECOAR2:
-        raise UsageError(
-            f"decoar2's checkpoint is on no hub: {source} is a file of your own",
-            "give its path: upstream=decoar2 upstream.source=PATH in train, PATH in place of the name elsewhere",
-        )
     if path.suffix == ".pt" or source.startswith((".", "~", "/")) or source.count("/") > 1:
         raise UsageError(
             f"no such file or folder: {source}", "an upstream is a name, a folder, a .pt file, or a hub name"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from small import save_upstream
 
+from speechft import console
 from speechft.analysis.analyze import analyze
-from speechft.checkpoints import convention
 from speechft.checkpoints.convert import as_folder, convert
 from speechft.checkpoints.folder import read_folder, write_folder
 from speechft.config.locate import group_names, read_group
@@ -62,7 +62,7 @@ def told(capfd):
 
 @pytest.fixture(autouse=True)
 def _nothing_told(monkeypatch):
-    monkeypatch.setattr(convention, "_told", set())
+    monkeypatch.setattr(console, "_said", set())
 
 
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "unispeech-sat", "sew"])

@@ -173,7 +173,7 @@ def test_a_known_name_goes_before_a_folder_of_that_name_and_says_so(upstream_fol
 
 
 def test_a_name_whose_checkpoint_is_on_no_hub_asks_for_the_file():
-    with pytest.raises(UsageError, match=r"checkpoint_decoar2.pt is a file of your own; .*upstream.source=PATH"):
+    with pytest.raises(UsageError, match=r"decoar2 names no checkpoint; .*upstream.source=PATH"):
         load_upstream("decoar2")
 
 
