@@ -97,6 +97,9 @@ def _explained(primary: str, error: Exception) -> UsageError:
     if found := re.search(r"full_key: ([\w.]+)", text):
         key = found.group(1)
         return UsageError(f"{key} has no value", f"give it: {key}=...")
+    if found := re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text):
+        key, value = found.groups()
+        return UsageError(f"{key}={value} is several values", f"a list has brackets: {key}=[{value}]")
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
 

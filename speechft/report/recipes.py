@@ -42,7 +42,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         if key == "data":
             phrases.append("other data (files of train, dev or test, or how they are read)")
         else:
-            phrases.append(f"{key} {_short(one)} instead of {_short(other)}")
+            phrases += _phrases(key, one, other)
     return phrases
 
 
@@ -50,6 +50,7 @@ def off_official(record: Mapping[str, Any]) -> list[str]:
     """In what a score's recipe departs from configs/superb/TASK.yaml, which is SUPERB's. SUPERB lets everyone choose
     the learning rate, and how the features are computed is no part of it."""
     from speechft.config.locate import group_names, read_group
+    from speechft.superb.tasks.text import split_names
 
     task = str(record.get("task"))
     if task not in group_names("superb"):
@@ -57,9 +58,18 @@ def off_official(record: Mapping[str, Any]) -> list[str]:
     official = read_group("superb", task)
     ours = {**(record.get("settings") or {}), "steps": record.get("steps")}
     keys = [key for key in official if key in ours and key not in (*WITHOUT_EFFECT, "lr", "crops", "crop_hours")]
-    return [
-        f"{key} {_short(ours[key])} instead of {_short(official[key])}" for key in keys if ours[key] != official[key]
-    ]
+    phrases = [phrase for key in keys for phrase in _phrases(key, ours[key], official[key])]
+    for split, folders in (record.get("splits") or {}).items():
+        phrases += _phrases(f"librispeech_{split}", ",".join(folders), ",".join(split_names({}, split)))
+    return phrases
+
+
+def _phrases(key: str, one: Any, other: Any) -> list[str]:
+    """`specaug.num_freq_mask 2 instead of 4`; none where they are equal."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        inside = sorted(one.keys() | other.keys())
+        return [phrase for name in inside for phrase in _phrases(f"{key}.{name}", one.get(name), other.get(name))]
+    return [] if one == other else [f"{key} {_short(one)} instead of {_short(other)}"]
 
 
 def _short(value: Any) -> str:

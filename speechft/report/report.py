@@ -86,6 +86,12 @@ def make_report(
     return {**report, "markdown": text}
 
 
+def _departures(record: Mapping[str, Any]) -> list[str]:
+    """Why a score cannot stand beside published ones."""
+    corpus = record.get("corpus")
+    return [*([f"{corpus} corpus"] if corpus else []), *off_official(record)]
+
+
 class _Numbers:
     """`report.json` from compared rows."""
 
@@ -98,8 +104,9 @@ class _Numbers:
         keys, left_out = self._superb_columns()
         official = {}
         for one in self.columns:
-            score = next(row.scores[one.key][0] for row in self.rows if one.key in row.scores)
-            official[one.task] = off_official(score.record)
+            scores = [row.scores[one.key][0] for row in self.rows if one.key in row.scores]
+            phrases = [phrase for score in scores for phrase in _departures(score.record)]
+            official[one.task] = list(dict.fromkeys(phrases))
         return {
             "columns": [vars(one) for one in self.columns],
             "rows": [{**self._row(number), "superb_s": self._superb(number, keys)} for number in range(len(self.rows))],

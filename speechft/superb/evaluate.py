@@ -142,6 +142,7 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "layer_weights": outcome.weights,
         "data": data_hash,
         "corpus": settings.corpus(task),
+        "splits": settings.splits(task),
         "settings": dict(settings.superb[task.name]),
         "fingerprint": fingerprint,
     }

@@ -21,6 +21,7 @@ from speechft.files import read_json, sha256_json, write_json
 from speechft.superb import mtwv
 from speechft.superb.fast import Outcome
 from speechft.superb.scopes import swapped
+from speechft.superb.tasks.checks import whole_numbers
 
 if TYPE_CHECKING:
     from speechft.console import Progress
@@ -112,7 +113,7 @@ def _search_layers(task: QbE, settings: Settings, count: int, work: Path, search
         `weights`: 1 for the layer.
     """
     given = settings.superb[task.name]["layers"]
-    layers = list(range(count)) if given is None else [int(layer) for layer in given]
+    layers = list(range(count)) if given is None else whole_numbers("superb.qbe.layers", given, 0, several=True)
     if max(layers) >= count:
         raise UsageError(f"superb.qbe.layers={layers}, but the upstream has {count} hidden states", "count from 0")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
 from speechft.superb.store import VERSION
 from speechft.superb.tasks import UNSUPPORTED
+from speechft.superb.tasks.checks import number, whole_numbers
 from speechft.upstreams.numerics import FLOAT32, Numerics
 
 ENGINES = ("fast", "s3prl")
@@ -71,6 +73,13 @@ class Settings:
         sizes = [self.synthetic[key] for key in task.needs if key in self.synthetic]
         return f"synthetic {sizes[0]}" if sizes else None
 
+    def splits(self, task: Any) -> dict[str, list[str]]:
+        """Folders of LibriSpeech that a task takes for its training, dev and test set; empty for other corpora."""
+        from speechft.superb.items import SPLITS
+        from speechft.superb.tasks.text import split_names
+
+        return {split: split_names(self.data, split) for split in SPLITS} if "librispeech" in task.needs else {}
+
     @classmethod
     def read(cls, cfg: Mapping[str, Any]) -> Settings:
         """Check a composed configuration.
@@ -85,9 +94,10 @@ class Settings:
             raise UsageError(f"unknown engine {engine!r}", f"known: {', '.join(ENGINES)}")
         if dtype not in ("float32", "float16"):
             raise UsageError(f"frames_dtype={dtype} is not supported", "float32 or float16")
-        for key in ("budget_gb", "batch_seconds"):
-            if cfg[key] is not None and not float(cfg[key]) > 0:
-                raise UsageError(f"{key}={cfg[key]} is not above 0", "give a positive number")
+        budget = number("budget_gb", cfg["budget_gb"])
+        if cfg["batch_seconds"] is not None:
+            number("batch_seconds", cfg["batch_seconds"])
+        (seed,) = whole_numbers("seed", cfg["seed"], 0)
         numerics = Numerics.read(cfg["precision"], cfg["compile"])
         if engine == "s3prl" and numerics != FLOAT32:
             raise UsageError("precision and compile are for --engine fast", "s3prl's own loop computes in float32")
@@ -96,7 +106,7 @@ class Settings:
         superb = {task: dict(cfg["superb"][task]) for task in tasks}
         if cfg.get("crops") is not None:
             for settings in superb.values():
-                settings.update({"crops": int(cfg["crops"])} if "crops" in settings else {})
+                settings.update({"crops": cfg["crops"]} if "crops" in settings else {})
         for task, settings in superb.items():
             if "lr" not in settings:  # nothing is trained
                 continue
@@ -106,12 +116,12 @@ class Settings:
         return cls(
             tasks=tasks,
             engine=engine,
-            seed=int(cfg["seed"]),
+            seed=seed,
             device=devices[0],
             devices=devices,
             out=Path(str(cfg["out"])).expanduser().resolve(),
             store=Path(str(store)).expanduser().resolve() if store else cache_dir() / "features",
-            budget_gb=float(cfg["budget_gb"]),
+            budget_gb=budget,
             frames_dtype=dtype,
             batch_seconds=batch_seconds_of(cfg["batch_seconds"], devices[0]),
             numerics=numerics,
@@ -189,7 +199,7 @@ def _rates(given: Any, task: str) -> list[float]:
         rates = [float(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
     except (TypeError, ValueError):
         rates = []
-    if not rates or not all(rate > 0 for rate in rates):
+    if not rates or not all(0 < rate < math.inf for rate in rates):
         raise UsageError(f"superb.{task}.lr={given}", "give a positive number, or several: [1e-2,1e-3]")
     return list(dict.fromkeys(rates))
 

@@ -76,17 +76,24 @@ def safe(text: str) -> str:
 
 
 def named(sources: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Expand and name; two different sources never share a name. A mapping brings its own names."""
+    """Expand and name; two different sources never share a name, and one that is spelled in two ways is one. A mapping
+    brings its own names."""
     if isinstance(sources, Mapping):
         return [(safe(name), source) for name, source in sources.items()]
-    result: list[tuple[str, Any]] = []
+    result: dict[str, tuple[str, Any]] = {}
     for source in (one for given in sources for one in expand(given)):
-        name = model_name(source)
-        if any(name == other and str(source) != str(before) for other, before in result):
+        name, place = model_name(source), _place(source)
+        if any(name == other and place != before for before, (other, _) in result.items()):
             name = f"{name}-{sha256_json(str(source))[:8]}"
-        if all(str(source) != str(before) for _, before in result):
-            result.append((name, source))
-    return result
+        result.setdefault(place, (name, source))
+    return list(result.values())
+
+
+def _place(source: Any) -> str:
+    """The same for all spellings of a path."""
+    path = Path(str(source)).expanduser() if isinstance(source, (str, Path)) else None
+    known = path is not None and path.exists() and str(source) not in group_names("upstream")
+    return str(path.resolve()) if path is not None and known else str(source)
 
 
 def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -> Iterator[tuple[str, Upstream]]:

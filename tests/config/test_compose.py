@@ -42,6 +42,11 @@ def test_mistyped_keys_get_a_suggestion():
         compose("train", ["trainer.stepss=3"])
 
 
+def test_several_values_without_brackets():
+    with pytest.raises(UsageError, match=r"lr=1e-2,1e-3 is several values; a list has brackets: lr=\[1e-2,1e-3\]"):
+        compose("eval", ["lr=1e-2,1e-3"])
+
+
 def test_unknown_choices_list_the_known_ones():
     with pytest.raises(UsageError, match=r"unknown strategy 'stabel'; known: .*regular, stable"):
         compose("train", ["strategy=stabel"])

@@ -174,6 +174,27 @@ def test_other_recipes_are_marked_and_not_compared(run, tmp_path):
     assert [row["base"] for row in rows] == [None, None, "base [superb]", "base [superb]"]  # the recipe that fits
 
 
+def test_what_is_not_superbs_is_said_of_every_row(tmp_path):
+    """Another corpus and other parts of LibriSpeech as well as another recipe; published rows stand beside."""
+    from speechft.config.locate import read_group
+
+    official = {task: read_group("superb", task) for task in ("pr", "asr", "sid")}
+    names = {"train": ["train-clean-100"], "dev": ["dev-clean"], "test": ["test-clean"]}
+    for name, splits, corpus in (("one", names, None), ("two", {**names, "train": ["a", "b"]}, "synthetic demo")):
+        settings = {"settings": official["pr"], "steps": 100_000}
+        write_errors(tmp_path / name, "pr", "per", [(1, 4)], identity(name), splits=splits, **settings)
+        settings = {"settings": official["sid"], "steps": 200_000}
+        write_accuracy(tmp_path / name, "sid", HALF, identity(name), splits={}, corpus=corpus, **settings)
+    specaug = {**official["asr"]["specaug"], "num_freq_mask": 2}
+    settings = {"settings": {**official["asr"], "specaug": specaug}, "steps": 200_000}
+    write_errors(tmp_path / "one", "asr", "wer", [(1, 4)], identity("one"), splits=names, **settings)
+    assert make_report([tmp_path], draws=100)["off_official"] == {
+        "pr": ["librispeech_train a,b instead of train-clean-100"],
+        "asr": ["specaug.num_freq_mask 2 instead of 4"],
+        "sid": ["synthetic demo corpus"],
+    }
+
+
 def test_the_rate_that_a_search_chose_is_no_other_recipe(tmp_path):
     for name, lr in (("one", 0.1), ("two", 0.01)):
         settings = {"lr": [0.1, 0.01]}

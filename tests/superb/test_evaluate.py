@@ -238,6 +238,11 @@ def test_wrong_use(configuration, upstream):
         evaluate([upstream], engine="slow", cfg=configuration())
     with pytest.raises(UsageError, match="budget_gb=0"):
         evaluate([upstream], cfg=configuration(budget_gb=0))
+    for key, value in (("budget_gb", "much"), ("budget_gb", None), ("batch_seconds", "x"), ("seed", "x"), ("seed", -1)):
+        with pytest.raises(UsageError, match=f"{key}={value} is not "):
+            evaluate([upstream], cfg=configuration(**{key: value}))
+    with pytest.raises(UsageError, match=r"superb\.sid\.crops=1\.5 is not a whole number"):
+        evaluate([upstream], ["sid"], cfg=configuration(crops=1.5))
     with pytest.raises(UsageError, match="neither a known name nor a folder"):
         evaluate(["no_such_upstream"], cfg=configuration(), progress=Listener())
 
@@ -275,6 +280,8 @@ def test_names_of_results(tmp_path):
     (tmp_path / "x" / "plain" / "config.json").write_text("{}")
     first, second = named([tmp_path / "plain", tmp_path / "x" / "plain", tmp_path / "plain"])
     assert first[0] == "plain" and second[0].startswith("plain-")
+    spellings = [tmp_path / "plain", f"{tmp_path}/plain/", str(tmp_path / "x" / ".." / "plain")]
+    assert named(spellings) == [("plain", str(tmp_path / "plain"))]
     assert named({"mine": tmp_path / "plain", "a/b": "x"}) == [("mine", tmp_path / "plain"), ("a--b", "x")]
     with pytest.raises(SpeechFTError, match="holds no model"):
         named([tmp_path / "empty"])

@@ -93,7 +93,7 @@ def test_a_killed_search_goes_on(configuration, upstream, monkeypatch, tmp_path)
         assert again[key] == plain[key], key
 
 
-@pytest.mark.parametrize("lr", [[], 0, "much", [1e-2, -1]])
+@pytest.mark.parametrize("lr", [[], 0, "much", [1e-2, -1], float("inf")])
 def test_rates_that_are_none(lr, configuration, upstream):
     with pytest.raises(UsageError, match=r"superb.sid.lr=.*; give a positive number"):
         evaluate([upstream], cfg=configuration(lr=lr, tasks=["sid"]))

@@ -136,6 +136,27 @@ def test_wrong_settings():
         get_task("ks").check({}, settings_for("ks", steps=0))
 
 
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [
+        ("sid", "steps", "many"), ("sid", "steps", 1.5), ("sid", "steps", None), ("sid", "crops", "all"),
+        ("sid", "project_dim", 0), ("sid", "crop_seconds", 0), ("sid", "crop_seconds", float("nan")), ("pr", "clip", 0),
+        ("pr", "optimizer", "Foo"), ("asv", "min_seconds", -1), ("asr", "rnn_dims", "wide"), ("asr", "dropout", "half"),
+        ("sd", "chunk_frames", 0), ("qbe", "layers", ["a"]), ("qbe", "layers", []), ("qbe", "workers", 0),
+        ("qbe", "distance", "Foo"), ("er", "folds", ["a"]), ("er", "folds", []), ("er", "valid_ratio", "some"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_meant_are_named(task, key, value, corpora):
+    get_task(task).check(corpora.data, settings_for(task))
+    with pytest.raises(UsageError, match=rf"superb\.{task}\.{key}="):
+        get_task(task).check(corpora.data, {**settings_for(task), key: value})
+
+
+def test_a_whole_number_may_be_written_otherwise(corpora):
+    for task, key, value in (("sid", "steps", 1e3), ("er", "folds", 3), ("qbe", "layers", 2), ("sid", "crops", None)):
+        get_task(task).check(corpora.data, {**settings_for(task), key: value})
+
+
 def test_configs_are_the_official_recipes(tmp_path, corpora):
     recipes = compose()["superb"]
     assert list(recipes) == list(NAMES)

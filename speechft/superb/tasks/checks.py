@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ SYNTHETIC = (
 """Paths that the synthetic corpus can fill."""
 
 _FILES = ("lexicon", "iden_split", "voxceleb1_trials")  # what is given and is no folder
-_AT_LEAST_ONE = ("steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops")
+_WHOLE = (
+    "steps", "batch_size", "accumulate", "eval_step", "log_step", "save_step", "crops", "project_dim",
+    "eval_batch_size", "chunk_frames", "num_speakers", "rnn_layers", "n_fft", "win_length", "hop_length", "workers",
+)  # fmt: skip
+_OPEN = ("crops", "hop_length", "workers")  # may be null
+_ABOVE_0 = ("clip", "crop_seconds")
+_FROM_0 = ("crop_hours", "min_seconds", "dropout", "num_workers")
 
 
 def check_settings(task: str, settings: Mapping[str, Any], known: set[str]) -> None:
-    """Raise one line about keys that are too many or too few, and numbers below 1.
+    """Raise one line about keys that are too many or too few, and values that cannot be meant.
 
     Raises:
         UsageError: the first of them.
@@ -29,13 +36,55 @@ def check_settings(task: str, settings: Mapping[str, Any], known: set[str]) -> N
     absent = sorted(known - set(settings))
     if absent:
         raise UsageError(f"superb.{task} lacks {', '.join(absent)}", "see configs/superb")
-    for key in _AT_LEAST_ONE:
-        if key == "crops" and settings.get(key) is None:  # left to Crops.of
-            continue
-        if key in settings and int(settings[key]) < 1:
-            raise UsageError(f"superb.{task}.{key}={settings[key]} is below 1", "give a positive number")
-    if not float(settings.get("crop_hours", 0)) >= 0:
-        raise UsageError(f"superb.{task}.crop_hours={settings['crop_hours']} is below 0", "give hours, or 0")
+    given = {key: value for key, value in settings.items() if not (value is None and key in _OPEN)}
+    for key in given.keys() & {*_WHOLE}:
+        whole_numbers(f"superb.{task}.{key}", given[key], 1)
+    for key in given.keys() & {*_ABOVE_0, *_FROM_0}:
+        number(f"superb.{task}.{key}", given[key], zero=key in _FROM_0)
+    for key in given.keys() & {"rnn_dims"}:
+        whole_numbers(f"superb.{task}.{key}", given[key], 1, several=True)
+    _check_optimizer(task, given.get("optimizer"))
+
+
+def number(key: str, value: Any, zero: bool = False) -> float:
+    """A finite number above 0, or 0 too.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not (0 < found < math.inf or (zero and found == 0)):
+        raise UsageError(f"{key}={value} is not {'0 or more' if zero else 'above 0'}", "give a positive number")
+    return found
+
+
+def whole_numbers(key: str, value: Any, least: int, several: bool = False) -> list[int]:
+    """A whole number (1e4 is one), or a list of them.
+
+    Raises:
+        UsageError: one is none, or below `least`; a list where one is wanted; an empty list.
+    """
+    values = list(value) if several and isinstance(value, (list, tuple)) else [value]
+    try:
+        found = [int(one) for one in values if float(one) == int(one) >= least]
+    except (TypeError, ValueError, OverflowError):
+        found = []
+    if not values or len(found) < len(values):
+        what = (
+            f"whole numbers from {least} on, as [{least},{least + 1}]" if several else f"a whole number from {least} on"
+        )
+        raise UsageError(f"{key}={value} is not {what}", "give another")
+    return found
+
+
+def _check_optimizer(task: str, name: Any) -> None:
+    import torch
+
+    if name is not None and not hasattr(torch.optim, str(name)):
+        raise UsageError(f"superb.{task}.optimizer={name} is none of torch.optim", "Adam, AdamW, SGD ...")
 
 
 def wrong_paths(key: str, paths: Sequence[Path], what: str) -> list[str]:

@@ -15,6 +15,7 @@ from speechft.superb.items import Item
 from speechft.superb.readers import iemocap
 from speechft.superb.scopes import swapped
 from speechft.superb.tasks.base import Task
+from speechft.superb.tasks.checks import number, whole_numbers
 from speechft.superb.tasks.utterance import UtteranceTask
 
 
@@ -49,9 +50,9 @@ class ER(UtteranceTask):
     def check(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         super().check(data, settings)
         folds = _folds(settings)
-        if not folds or len(set(folds)) != len(folds) or not set(folds) <= set(iemocap.SESSIONS):
+        if len(set(folds)) != len(folds) or not set(folds) <= set(iemocap.SESSIONS):
             raise UsageError(f"superb.er.folds={settings['folds']} is not possible", "each of 1 to 5 at most once")
-        if not 0 < float(settings["valid_ratio"]) < 1:
+        if not 0 < number("superb.er.valid_ratio", settings["valid_ratio"]) < 1:
             raise UsageError(f"superb.er.valid_ratio={settings['valid_ratio']} is not between 0 and 1", "0.2 is usual")
 
     def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
@@ -118,5 +119,4 @@ class ER(UtteranceTask):
 
 
 def _folds(settings: Mapping[str, Any]) -> list[int]:
-    value = settings["folds"]
-    return [int(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
+    return whole_numbers("superb.er.folds", settings["folds"], 1, several=True)

@@ -14,8 +14,10 @@ from speechft.errors import UsageError
 from speechft.superb import mtwv
 from speechft.superb.items import Item, Split
 from speechft.superb.tasks.base import Task
+from speechft.superb.tasks.checks import whole_numbers
 
 _LISTS = ("language_key_utterances.lst", "language_key_dev.lst", "language_key_eval.lst")
+_OWN_DISTANCES = ("cosine_exp", "cosine_neg_log")  # of s3prl; others are SciPy's
 _TRUTHS = {"dev": "groundtruth_quesst14_dev", "test": "groundtruth_quesst14_eval"}
 
 
@@ -43,11 +45,17 @@ class QbE(Task):
 
     def check(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         super().check(data, settings)
-        layers = settings["layers"]
-        if layers is not None and (not layers or any(int(layer) < 0 for layer in layers)):
-            raise UsageError(
-                f"superb.qbe.layers={layers} is not possible", "numbers of hidden states from 0 on, or null"
-            )
+        if settings["layers"] is not None:
+            whole_numbers("superb.qbe.layers", settings["layers"], 0, several=True)
+        if str(settings["distance"]) not in _OWN_DISTANCES:
+            from scipy.spatial.distance import cdist
+
+            try:
+                cdist([[1.0]], [[1.0]], str(settings["distance"]))
+            except ValueError as error:
+                raise UsageError(
+                    f"superb.qbe.distance={settings['distance']} is unknown", "cosine_exp, or a name of SciPy's cdist"
+                ) from error
         if settings["subsequence"] and settings["step_pattern"] != "asymmetric":
             raise UsageError("superb.qbe.subsequence needs step_pattern=asymmetric", "s3prl knows no other")
         if settings["normalize_features"] and settings["distance"] == "cosine_neg_log":

@@ -12,7 +12,7 @@ from speechft.errors import SpeechFTError
 from speechft.superb.items import SPLITS, Split
 from speechft.superb.readers import libriphone
 from speechft.superb.tasks.base import Task
-from speechft.superb.tasks.checks import absent_of
+from speechft.superb.tasks.checks import absent_of, whole_numbers
 
 
 class TextTask(Task):
@@ -64,7 +64,7 @@ class TextTask(Task):
 
 def recurrent(settings: Mapping[str, Any]) -> dict[str, Any]:
     """s3prl's arguments for ASR's and SF's layers (`RNNs` in s3prl/downstream/asr/model.py)."""
-    dims = [int(dim) for dim in settings["rnn_dims"]]
+    dims = whole_numbers("rnn_dims", settings["rnn_dims"], 1, several=True)
     layers = len(dims)
     return {
         "total_rate": -1,
