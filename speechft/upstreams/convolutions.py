@@ -1,8 +1,10 @@
-"""The arithmetic of the CNN over the waveform: transformers' layers, with a group norm that does not hear padding."""
+"""The arithmetic of the CNN over the waveform: transformers' layers, with a group norm that does not hear padding; and
+what a CPU gets wrong in half precision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +54,31 @@ def masked_group_norm(hidden: Tensor, valid: Tensor, norm: nn.GroupNorm) -> Tens
         return hidden
     rows = (norm(row[None, :, :count]) for row, count in zip(hidden, counts, strict=True))
     return torch.cat([nn.functional.pad(row, (0, length - row.shape[-1])) for row in rows]).to(hidden.dtype)
+
+
+NARROW = 16
+"""Up to so many channels of a group, half-precision convolutions are not trusted to a CPU."""
+
+
+def keep_narrow_exact(module: nn.Module) -> None:
+    """Let the narrow 1-d convolutions inside a module compute in float32 under a CPU's autocast.
+
+    On CPUs with AMX, oneDNN 3.10 (torch 2.11) answers noise as large as the signal, without an error, for some of them:
+    groups of 2, 4, 8 or 12 channels with kernels of 16 or longer (the positions of a small model), and 16 channels
+    where the stride is the kernel and divides the length (`tests/upstreams/test_convolutions.py` has the cases). The
+    convolutions of published models are wider, or have the one channel of the waveform; those stay as they are.
+    """
+    for one in module.modules():
+        if isinstance(one, nn.Conv1d) and 1 < one.in_channels // one.groups <= NARROW:
+            one._conv_forward = partial(_exact, one)  # type: ignore[method-assign]
+
+
+def _exact(conv: nn.Conv1d, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if hidden.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return nn.Conv1d._conv_forward(conv, hidden, weight, bias)
+    with torch.autocast("cpu", enabled=False):
+        bias = None if bias is None else bias.float()
+        return nn.Conv1d._conv_forward(conv, hidden.float(), weight.float(), bias)
 
 
 def _activated(layer: Any, hidden: Tensor) -> Tensor:

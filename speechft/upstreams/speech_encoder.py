@@ -12,7 +12,7 @@ from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
-from speechft.upstreams.convolutions import convolve
+from speechft.upstreams.convolutions import convolve, keep_narrow_exact
 from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.kept_cnn import KeptCnn
 from speechft.upstreams.padded import attended, stacked
@@ -250,6 +250,7 @@ def build(
         model = filled(lambda: model_class(config), checkpoint.state, source, copy=checkpoint.mapped is None)
     else:
         model = drawn(lambda: model_class(config), random_seed)
+    keep_narrow_exact(model)
     normalize = bool(checkpoint.preprocessor.get("do_normalize", True)) if normalize is None else normalize
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
