@@ -11,7 +11,8 @@ with the same dropout, without masking and layer drop, and all leave the CNN fro
 | s3prl | its HuBERT sets `feature_grad_mult` to 0, trainable or not | labels of similar length | in the group norm |
 | transformers | `freeze_feature_encoder` | of similar length | in the group norm and in attention |
 
-There are more clips than a round takes, so that nobody comes to the end of them, where batches are not full.
+There are more clips than a round takes, so that nobody comes to the end of them, where batches are not full. Each round
+draws others, so steps hold different amounts of audio: sides are compared by audio, the steps' mean stands beside.
 
 Where a machine is shared, the time on the clock says who else was there. So the processor's own time is measured, too:
 with one thread on a CPU it is what the clock would show on an idle machine.
@@ -187,6 +188,9 @@ def record(
         **value,
         "audio_seconds_per_second": clock,
         "audio_seconds_per_cpu_second": processor,
+        "audio_seconds_per_step": {
+            side: sum(one["audio_seconds"] for one in own) / setting.steps / len(own) for side, own in rounds.items()
+        },
         "steps_per_second": {
             side: statistics.median(setting.steps / one["seconds"] for one in own) for side, own in rounds.items()
         },
@@ -224,14 +228,16 @@ def table(record: dict[str, Any]) -> list[str]:
         f"average, {record['batch']} in a batch; {record['device_name']}, precision {record['precision']}; "
         f"load of the machine {record['load_average'][0]:.1f} to {record['load_average'][1]:.1f}",
         "",
-        "| | steps a second | audio seconds a second | a CPU second | peak GB |",
-        "|---|---|---|---|---|",
+        "| | steps a second | audio seconds a step | audio seconds a second | a CPU second | peak GB |",
+        "|---|---|---|---|---|---|",
     ]
     for side, rate in record["audio_seconds_per_second"].items():
-        lines.append(
-            f"| {side.replace('_', ', CNN ')} | {record['steps_per_second'][side]:.3f} | {rate:.2f} "
-            f"| {record['audio_seconds_per_cpu_second'][side]:.2f} | {record['peak_gb'][side]:.2f} |"
-        )
+        cells = [
+            side.replace("_", ", CNN "), f"{record['steps_per_second'][side]:.3f}",
+            f"{record['audio_seconds_per_step'][side]:.1f}", f"{rate:.2f}",
+            f"{record['audio_seconds_per_cpu_second'][side]:.2f}", f"{record['peak_gb'][side]:.2f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"speechft by the better of the two: {record['ratio']:.2f}, with the CNN kept {record['ratio_kept']:.2f}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 import signal
 import warnings
 from collections.abc import Generator, Iterator
@@ -145,7 +146,11 @@ class Batches:
         self.epoch, self.used = int(state["epoch"]), int(state["used"])
 
     def plan(self, epoch: int) -> list[CutSet]:
-        """The batches of an epoch, for all processes, in order."""
+        """The batches of an epoch, for all processes, in order.
+
+        lhotse draws the utterances of a bucket by seed and epoch, but takes the buckets in an order that is the same
+        for all seeds and epochs, a small corpus's long utterances first. So the batches are shuffled once more.
+        """
         from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 
         common: dict[str, Any] = {
@@ -159,7 +164,9 @@ class Batches:
         else:
             sampler = SimpleCutSampler(self._cuts, **common)
         sampler.set_epoch(epoch)
-        return [piece for batch in sampler for piece in _within(batch, self._seconds)]
+        batches = [piece for batch in sampler for piece in _within(batch, self._seconds)]
+        random.Random(f"{self._seed} {epoch}").shuffle(batches)
+        return batches
 
     def _planned(self, epoch: int) -> list[CutSet]:
         plan = self.plan(epoch)

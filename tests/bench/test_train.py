@@ -26,6 +26,7 @@ def test_ratios_are_medians_against_the_better_of_the_two():
     assert found["ratio"] == pytest.approx(6 / 4) and found["ratio_kept"] == pytest.approx(3)
     assert found["ratio_cpu_time"] == pytest.approx(1.5) and found["ratio_kept_cpu_time"] == pytest.approx(3)
     assert found["steps_per_second"]["transformers"] == pytest.approx(1)
+    assert found["audio_seconds_per_step"]["transformers"] == pytest.approx(2)
     shown = "\n".join(table(found))
     assert "what the time of speechft goes to: CNN 75 %, backward 25 %" in shown and "load of the machine 0.5" in shown
 

@@ -1,5 +1,6 @@
 """Batches by seconds and by count, on utterances of every length."""
 
+import numpy as np
 import pytest
 from layouts import noise
 
@@ -20,8 +21,8 @@ def source(tmp_path_factory):
     return [{"kind": "tsv", "path": str(folder / "table.tsv"), "text": None}]
 
 
-def _plan(source, seconds, size, buckets, epoch=0):
-    plan = Batches(load_cuts(source)[0], seconds, size, buckets, seed=0).plan(epoch)
+def _plan(source, seconds, size, buckets, epoch=0, seed=0):
+    plan = Batches(load_cuts(source)[0], seconds, size, buckets, seed=seed).plan(epoch)
     assert sorted(cut.id for batch in plan for cut in batch) == sorted(f"u{number}" for number in range(61))
     return plan
 
@@ -54,3 +55,19 @@ def test_what_is_longer_than_a_batch_is_said(source):
     corpus = load_corpus({"train": source, "batch_seconds": 8.0}, loud=False)
     assert corpus.summary["train"]["longer_than_a_batch"] == 1
     assert corpus.lines()[0].endswith("; 1 longer than data.batch_seconds, each a batch of its own")
+
+
+def test_long_and_short_ones_come_in_another_order_with_every_seed_and_epoch(source):
+    """lhotse alone takes the buckets in one order, for all seeds, and comes to the short ones last."""
+
+    def ranks(seed, epoch):
+        lengths = [sum(cut.duration for cut in batch) / len(batch) for batch in _plan(source, None, 4, 6, epoch, seed)]
+        return np.argsort(np.argsort(lengths))
+
+    orders = [ranks(seed, epoch) for seed in range(8) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == len(orders)
+    shortest = min(map(len, orders))
+    table = np.array([order[:shortest] for order in orders])
+    assert np.abs(np.corrcoef(table)[np.triu_indices(len(table), 1)]).mean() < 0.35  # 1 without the shuffle
+    third = shortest // 3
+    assert abs(table[:, :third].mean() - table[:, -third:].mean()) < 0.15 * shortest

@@ -33,7 +33,7 @@ ADAPTERS = [
 OWN = {
     "lora": ADAPTERS, "dora": ADAPTERS, "early": ["trainer.steps=250", "strategy.stop_fraction=0.8"],
     "regular": ["trainer.steps=250"], "l2": ["trainer.steps=250"],
-    "frozen_downstream": ["strategy.freeze_fraction=0.3", "trainer.steps=160"],
+    "frozen_downstream": ["strategy.freeze_fraction=0.3", "trainer.steps=240"],
 }  # fmt: skip
 QUICK = ("lora", "frozen_downstream")
 

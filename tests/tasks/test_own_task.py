@@ -42,7 +42,7 @@ def test_the_documented_task_is_short_and_trains(table, tmp_path):
         ["task=own", f"task.kind={tmp_path}/speaking_rate.py:SpeakingRate", "+task.hidden=64", "task.head_lr=5e-3",
          "data=tsv", f"data.table={table}", "data.train_where={split: train}", "data.dev_where={split: dev}",
          "data.train_speakers=null", "data.dev_speakers=null", "data.batch_size=8", "data.workers=0",
-         "trainer.steps=24", "trainer.lr=5e-4", "trainer.eval_every=2", "trainer.device=cpu", "trainer.threads=1"],
+         "trainer.steps=48", "trainer.lr=5e-4", "trainer.eval_every=4", "trainer.device=cpu", "trainer.threads=1"],
         tmp_path / "run",
     )  # fmt: skip
     errors = [line["dev_mean_error"] for line in read_metrics(run.metrics) if "dev_mean_error" in line]
