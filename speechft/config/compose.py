@@ -44,6 +44,9 @@ def _composed(primary: str, overrides: Sequence[str], section: str | None) -> di
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in overrides):  # Hydra would drop it without a word
+        where = "--out OUT" if primary == "train" else "out=OUT"
+        raise UsageError("hydra.run.dir names no folder here", f"{where} does")
     try:
         if GlobalHydra.instance().is_initialized():  # inside a sweep: Hydra itself is running
             GlobalHydra.instance().clear()
@@ -93,7 +96,8 @@ def _explained(primary: str, error: Exception) -> UsageError:
         known = list(flatten(_plain(primary)))
         close = difflib.get_close_matches(key, known, 3, 0.6)
         hint = f"did you mean {', '.join(close)}? " if close else ""
-        return UsageError(f"unknown key {key!r}", f"{hint}+{key}=... would add a key")
+        added = "--out OUT names the run's folder" if key == "out" else f"{hint}+{key}=... would add a key"
+        return UsageError(f"unknown key {key!r}", added)
     if found := re.search(r"full_key: ([\w.]+)", text):
         key = found.group(1)
         return UsageError(f"{key} has no value", f"give it: {key}=...")

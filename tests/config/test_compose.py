@@ -42,6 +42,15 @@ def test_mistyped_keys_get_a_suggestion():
         compose("train", ["trainer.stepss=3"])
 
 
+@pytest.mark.parametrize(("primary", "word", "where"), [
+    ("train", "out=here", "--out OUT"), ("train", "hydra.run.dir=here", "--out OUT"),
+    ("eval", "hydra.run.dir=here", "out=OUT"),
+])  # fmt: skip
+def test_other_spellings_of_the_folder_point_at_ours(primary, word, where):
+    with pytest.raises(UsageError, match=where):
+        compose(primary, [word])
+
+
 def test_several_values_without_brackets():
     with pytest.raises(UsageError, match=r"lr=1e-2,1e-3 is several values; a list has brackets: lr=\[1e-2,1e-3\]"):
         compose("eval", ["lr=1e-2,1e-3"])
