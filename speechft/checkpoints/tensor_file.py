@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from speechft.checkpoints.unpickle import unreadable
 from speechft.checkpoints.weight_files import check_listed
 from speechft.errors import SpeechFTError
 from speechft.files import begin_writing
@@ -66,7 +67,7 @@ class SafetensorsReader:
             header_size = int.from_bytes(self._stream.read(8), "little")
             header: dict[str, Any] = json.loads(self._stream.read(header_size))
         except (SafetensorError, OSError, ValueError) as error:
-            raise SpeechFTError(f"{path} is no readable checkpoint ({error})", "copy it again") from error
+            raise unreadable(path, str(error)) from error
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         self._entries: dict[str, tuple[TensorInfo, int]] = {}
         for name, entry in header.items():

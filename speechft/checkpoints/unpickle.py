@@ -77,16 +77,44 @@ def load_untrusted(path: Path) -> Any:
                 f"{path} holds more than weights ({refused.group(1)})",
                 "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
             ) from error
-        if "Unsupported operand" in text:
+        if "Unsupported operand" in text and not _is_text(path):
             raise SpeechFTError(
                 f"{path} is a pickle that PyTorch has not written",
                 "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
             ) from error
         lines = [line.strip() for line in text.splitlines() if line.strip() and "weights_only" not in line]
         first = lines[0][:120] if lines and not lines[0].isdigit() else f"{type(error).__name__} while reading"
-        raise SpeechFTError(
-            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
-        ) from error
+        raise unreadable(path, first) from error
+
+
+def unreadable(path: Path, reason: str) -> SpeechFTError:
+    """The error for a file of weights that cannot be read; a text in its place is called what it is."""
+    if _start(path).startswith(b"version https://git-lfs"):
+        return SpeechFTError(f"{path} is Git LFS's pointer to a checkpoint", "fetch the file itself: git lfs pull")
+    if _is_text(path):
+        return SpeechFTError(f"{path} is a text, no checkpoint", "give the file of the weights")
+    return SpeechFTError(
+        f"{path} is no readable checkpoint ({reason})", "it is truncated or of another format; copy it again"
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64)
+    except OSError:
+        return b""
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as no archive, safetensors file or binary pickle does: with printable characters alone."""
+    start = _start(path)
+    return (
+        not start.startswith(b"PK")
+        and start.isascii()
+        and bool(start.strip())
+        and all(character.isprintable() or character in "\t\r\n" for character in start.decode())
+    )
 
 
 def plain(value: Any) -> Any:

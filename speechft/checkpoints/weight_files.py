@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from speechft.checkpoints.unpickle import load_untrusted
+from speechft.checkpoints.unpickle import load_untrusted, unreadable
 from speechft.errors import SpeechFTError
 from speechft.files import read_json
 
@@ -93,9 +93,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # every reader has its own exception for a damaged file
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpeechFTError(
-            f"{path} is no readable checkpoint ({first})", "it is truncated or of another format; copy it again"
-        ) from error
+        raise unreadable(path, first) from error
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise SpeechFTError(f"{path} holds more than tensors", "convert it to a Hugging Face folder first")
     return dict(loaded)

@@ -12,6 +12,7 @@ from speechft.checkpoints.convert import convert
 from speechft.checkpoints.folder import read_folder, write_folder
 from speechft.checkpoints.native import read_native
 from speechft.checkpoints.native_config import convolutions
+from speechft.checkpoints.tensor_file import SafetensorsReader
 from speechft.errors import SpeechFTError, UsageError
 from speechft.merge.merge import merge
 from speechft.superb import compat
@@ -136,6 +137,23 @@ def test_equal_widths_have_no_projection(tmp_path):
     assert torch.allclose(mine, reference, atol=1e-4)
 
 
+@pytest.mark.parametrize(("content", "message"), [
+    (b"I am a letter\n" * 9, "is a text, no checkpoint; give the file of the weights"),
+    (b"Dear reader", "is a text, no checkpoint"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "is Git LFS's pointer .* git lfs pull"),
+    (b"", "is no readable checkpoint"), (b"PK\x03\x04" + b"ab" * 40, "is no readable checkpoint"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["m.pt", "pytorch_model.bin", "model.safetensors"])
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, content, message, name):
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpeechFTError, match=message):
+        read_native(tmp_path / name) if name == "m.pt" else read_folder(tmp_path)
+    if name == "model.safetensors":
+        with pytest.raises(SpeechFTError, match=message):
+            SafetensorsReader(tmp_path / name)
+
+
 class Malicious:
     def __init__(self, target):
         self.target = target
@@ -176,10 +194,6 @@ def test_native_files_merge_like_folders(tmp_path):
 
 
 def test_bad_files_are_explained(tmp_path):
-    text = tmp_path / "text.pt"
-    text.write_text("hello\n" * 100)
-    with pytest.raises(SpeechFTError, match="no readable checkpoint"):
-        read_native(text)
     whole = native_file(tmp_path, "hubert", "default")
     cut = tmp_path / "cut.pt"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
