@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import sha256_json, write_json
+from speechft.runs import Run
 from speechft.study.plan import EXTRA, PRETRAINED, PROBES, TASK_OF, Piece, Plan
 from speechft.study.probes import Tables, arrange, paths
 from speechft.versions import versions
@@ -44,6 +45,8 @@ def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Pat
         with muted():
             record["train"] = {"overrides": _portable(words, tables), **_train(words, run)}
             merged = _merge(run, plan.alphas[piece.strategy])
+            if piece.strategy in plan.chosen:
+                record["auto"] = _choice(run)
         moved = _drift(source, merged, corpora)
         for alpha, model in merged.items():
             scores = _scores(plan, piece, alpha, str(model), corpora, folder)
@@ -88,7 +91,6 @@ def _train(words: list[str], run: Path) -> dict[str, Any]:
 
 def _merge(run: Path, alphas: tuple[float, ...]) -> dict[float, Path]:
     from speechft.merge.merge import merge_run
-    from speechft.runs import Run
 
     own = Run(run)
     folders = {alpha: own.merged / f"alpha-{alpha:g}" for alpha in alphas}
@@ -96,6 +98,23 @@ def _merge(run: Path, alphas: tuple[float, ...]) -> dict[float, Path]:
     if missing:
         merge_run(own, missing)
     return folders
+
+
+def _choice(run: Path) -> dict[str, Any]:
+    """What `speechft merge RUN --alpha auto` chooses: by CKA on the dev set, and the dev metric of a refitted head."""
+    from speechft.choosing.candidates import Candidates
+    from speechft.choosing.choose import choose
+    from speechft.choosing.drift import Drift
+    from speechft.config.compose import read_config
+
+    own = Run(run)
+    config = read_config(own.config)
+    found = choose(Candidates.of_run(own, config, {"method": "linear"}), Drift(own, config), run / "auto")
+    kept = ("alpha", "scores", "intervals", "on_front", "chosen_share")
+    return {
+        **{key: found[key] for key in ("chosen", "why", "rule", "objectives")},
+        "candidates": [{key: one[key] for key in kept} for one in found["candidates"]],
+    }
 
 
 def _drift(source: str, models: dict[float, Path], corpora: Path) -> dict[float, dict[str, Any]]:

@@ -61,6 +61,7 @@ class Plan:
         faster: strategies whose rate is so many times as high.
         train: overrides of every fine-tuning, and of each scenario's.
         alphas: what each strategy's result is merged with; 1 is the fine-tuned model itself.
+        chosen: strategies for whose results `merge --alpha auto` chooses an α, too.
         probes: overrides of the evaluation, and of each probe.
         extra: probes that cost most, of these models alone: strategy -> α (0 is the pre-trained upstream).
     """
@@ -72,10 +73,10 @@ class Plan:
     sizes: Sizes = field(default_factory=Sizes)
     rates: Mapping[tuple[str, str], float] = field(
         default_factory=lambda: {
-            ("hubert_nano", "pr"): 1e-3, ("hubert_nano", "sid"): 1e-3, ("", "pr"): 2e-4, ("", "sid"): 2e-4,
+            ("hubert_nano", "pr"): 1e-3, ("hubert_nano", "sid"): 1e-3, ("", "pr"): 5e-5, ("", "sid"): 5e-5,
         }
     )  # fmt: skip
-    steps: Mapping[str, int] = field(default_factory=lambda: {"hubert_nano": 400, "": 150})
+    steps: Mapping[str, int] = field(default_factory=lambda: {"hubert_nano": 400, "": 300})
     faster: Mapping[str, float] = field(default_factory=lambda: {"lora": 5.0})
     train: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
@@ -89,6 +90,7 @@ class Plan:
     alphas: Mapping[str, tuple[float, ...]] = field(
         default_factory=lambda: {"regular": CURVE, "stable": CURVE, "l2": ENDS, "lora": ENDS, "early": ENDS}
     )
+    chosen: tuple[str, ...] = ("stable",)
     probes: tuple[str, ...] = (
         "device=cpu", "frames_dtype=float32", "budget_gb=8",
         "superb.pr.steps=400", "superb.pr.eval_step=100", "superb.pr.accumulate=1", "superb.pr.lr=[5e-3,1e-2]",

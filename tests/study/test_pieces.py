@@ -7,6 +7,7 @@ import pytest
 from small import save_upstream
 from study_speech import SIZES, make_tables
 
+from speechft.choosing.choose import ALPHAS
 from speechft.files import read_json
 from speechft.study.command import run_plan
 from speechft.study.differences import read
@@ -50,6 +51,10 @@ def test_every_piece_has_a_result_and_leaves_nothing_else(studied):
     assert set(quarter["scores"]) == {"pr", "sid", "digits", "characters", "asv"} and "asv" not in whole["scores"]
     assert quarter["update"] == pytest.approx(0.25 * whole["update"], rel=1e-3)
     assert all(one >= other - 1e-3 for one, other in zip(quarter["cka"], whole["cka"], strict=True))
+    swept = [one["alpha"] for one in record["auto"]["candidates"]]
+    assert swept == list(ALPHAS) and record["auto"]["chosen"] in swept
+    assert record["auto"]["candidates"][0]["scores"]["similarity"] == pytest.approx(1)
+    assert "auto" not in read_json(results / "small-pr-l2-1.json")
     assert str(root) not in json.dumps(record)
 
 
