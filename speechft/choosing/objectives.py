@@ -63,10 +63,14 @@ class Scorer(Protocol):
         identity: everything that scores depend on but the upstream; JSON-able.
     """
 
-    name: str
-    objectives: Sequence[Objective]
-    target: int | None
-    identity: Mapping[str, Any]
+    @property
+    def name(self) -> str: ...
+    @property
+    def objectives(self) -> Sequence[Objective]: ...
+    @property
+    def target(self) -> int | None: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
 
     def score(self, alpha: float, upstream: Upstream) -> tuple[dict[str, float], dict[str, Any]]:
         """Scores by the objectives' names, and details worth keeping; those named `draws` become `Scored.draws`."""

@@ -23,19 +23,29 @@ TRAINED = {"pr": ("pr", "characters"), "sid": ("sid", "asv")}
 
 @dataclass(frozen=True)
 class Study:
-    """All results: (upstream, scenario, strategy, α) -> seed -> a model's `scores`, `cka`, `update`."""
+    """All results.
+
+    Attributes:
+        models: (upstream, scenario, strategy, α) -> seed -> a model's `scores`, `cka`, `update`.
+        choices: (scenario, upstream, strategy, seed) -> what `--alpha auto` chose, and every α's scores.
+    """
 
     models: Mapping[tuple[str, str, str, float], Mapping[int, Mapping[str, Any]]]
+    choices: Mapping[tuple[str, str, str, int], Mapping[str, Any]]
 
     @classmethod
     def read(cls, folder: Path) -> Study:
+        choices: dict[tuple[str, str, str, int], Mapping[str, Any]] = {}
         models: dict[tuple[str, str, str, float], dict[int, Mapping[str, Any]]] = defaultdict(dict)
         for path in sorted(folder.glob("*.json")):
             record = read_json(path)
+            if "auto" in record:
+                piece = (record["scenario"], record["upstream"], record["strategy"], int(record["seed"]))
+                choices[piece] = record["auto"]
             for alpha, model in record["models"].items():
                 key = (record["upstream"], record["scenario"], record["strategy"], float(alpha))
                 models[key][int(record["seed"])] = model
-        return cls(dict(models))
+        return cls(dict(models), choices)
 
     def upstreams(self, scenario: str) -> list[str]:
         return sorted({key[0] for key in self.models if key[1] == scenario})
@@ -178,6 +188,26 @@ def features(study: Study) -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
 
 
+def choices(study: Study) -> str:
+    """What `--alpha auto` chose for each run, by the dev set of its own corpus."""
+    lines = [
+        "| fine-tuned on | upstream | seed | chosen α | of draws | dev metric: α = 0, chosen, 1 | CKA: chosen, α = 1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (scenario, upstream, _, seed), found in sorted(study.choices.items()):
+        by_alpha = {one["alpha"]: one for one in found["candidates"]}
+        ours = by_alpha[found["chosen"]]
+        measure, metric = (one["name"] for one in found["objectives"])
+        title, digits = found["objectives"][1]["title"], found["objectives"][1]["digits"]
+        values = ", ".join(f"{one['scores'][metric]:.{digits}f}" for one in (by_alpha[0.0], ours, by_alpha[1.0]))
+        kept = ", ".join(f"{one['scores'][measure]:.3f}" for one in (ours, by_alpha[1.0]))
+        share = ours["chosen_share"]
+        cells = [scenario.upper(), upstream, str(seed), f"{found['chosen']:g}",
+                 "–" if share is None else f"{100 * share:.0f} %", f"{title} {values}", kept]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" if study.choices else "Not measured yet.\n"
+
+
 def _spread(values: Iterable[float], digits: int) -> str:
     values = list(values)
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
@@ -196,6 +226,7 @@ def drawn(study: Study, scenario: str) -> str:
 PLACES: Mapping[str, Callable[[Study], str]] = {
     "claims": claims,
     "features": features,
+    "choices": choices,
     "pr": lambda study: table(study, "pr"),
     "pr pictures": lambda study: drawn(study, "pr"),
     "sid": lambda study: table(study, "sid"),

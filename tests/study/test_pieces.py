@@ -87,11 +87,16 @@ def test_what_is_done_is_not_done_again(studied, capsys):
 def test_the_page_is_filled_where_it_is_marked(studied):
     root, _ = studied
     page = root / "docs" / "study.md"
-    page.write_text("# Study\n\n<!-- study: pr -->\nold\n<!-- end -->\n\nwords\n\n<!-- study: claims --><!-- end -->\n")
+    page.write_text(
+        "# Study\n\n<!-- study: pr -->\nold\n<!-- end -->\n\nwords\n\n<!-- study: claims --><!-- end -->\n"
+        "<!-- study: choices --><!-- end -->\n"
+    )
     write_page(page, root / "docs" / "study" / "results")
     text = page.read_text()
     assert "old" not in text and text.startswith("# Study\n") and "\nwords\n" in text
     assert "| stable, α = 0.25 |" in text and "| l2, α = 1 |" in text and "| PR | small, sid |" in text
+    record = read_json(root / "docs" / "study" / "results" / "small-pr-stable-1.json")["auto"]
+    assert f"| PR | small | 1 | {record['chosen']:g} | " in text and text.count("| PR | small | ") == 2
     assert (root / "docs" / "study" / "pr-small-alpha.svg").is_file()
     write_page(page, root / "docs" / "study" / "results")
     assert page.read_text() == text
