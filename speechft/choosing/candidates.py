@@ -16,6 +16,7 @@ from speechft.merge.parents import open_parents
 from speechft.merge.registry import method_named, versioned
 from speechft.merge.statistics import needed
 from speechft.runs import Run
+from speechft.train.sequence import pretrained
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.load import load_upstream
 
@@ -47,9 +48,10 @@ class Candidates:
         """
         if not run.finished:
             raise SpeechFTError(f"{run.folder} is not finished", "run its train command again; it goes on")
-        if read_json(run.pretrained).get("random_seed") is not None:
+        record = read_json(run.pretrained)
+        if record.get("random_seed") is not None:
             raise SpeechFTError(f"{run.folder} was trained from fresh weights", "there is nothing to choose between")
-        return cls(run.folder.name, config["upstream"], [run.finetuned], options, run)
+        return cls(run.folder.name, pretrained(config["upstream"], record), [run.finetuned], options, run)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from speechft.choosing.objectives import Objective, metric_title
 from speechft.console import progress
 from speechft.data.loader import read_cut
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import sha256_json
+from speechft.files import read_json, sha256_json
 from speechft.runs import Run
+from speechft.train.sequence import pretrained
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.load import load_upstream
 
@@ -58,7 +59,7 @@ class Drift:
         refit = min(REFIT, int(config["trainer"]["steps"])) if refit is None else refit
         if not minutes > 0 or refit < 0:
             raise UsageError(f"minutes {minutes:g}, refit {refit}", "give more than 0 minutes, and no steps below 0")
-        self._pretrained = load_upstream(config["upstream"])
+        self._pretrained = load_upstream(pretrained(config["upstream"], read_json(run.pretrained)))
         self._head = TrainedHead(run, config, self._pretrained, torch.device(device))
         self._measure, self._refit, self._device = measure, refit, device
         order = sorted(self._head.dev, key=lambda cut: cut.id)

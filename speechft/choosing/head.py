@@ -10,12 +10,13 @@ from lhotse import CutSet
 
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress
-from speechft.data.corpora import load_cuts
-from speechft.data.loader import Batches, in_order
+from speechft.data.joint import data_section, stream
+from speechft.data.loader import in_order
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import sha256_json
 from speechft.runs import Run
 from speechft.tasks.build import build_task
+from speechft.train.check import read_corpus
 from speechft.train.schedule import Schedule
 from speechft.train.state import load_head, newest
 from speechft.upstreams.base import Upstream
@@ -41,7 +42,7 @@ class TrainedHead:
 
     def __init__(self, run: Run, config: Mapping[str, Any], upstream: Upstream, device: torch.device) -> None:
         data, trainer = config["data"], config["trainer"]
-        if not data.get("dev"):
+        if not data_section(config).get("dev"):
             raise UsageError(
                 f"{run.folder} has no dev set to score on",
                 "give one with --score-with data.dev=[...], or use --score superb",
@@ -50,9 +51,10 @@ class TrainedHead:
         if checkpoint is None:
             raise SpeechFTError(f"{run.folder} has no checkpoint left, so no head", "use --score superb")
         self.device, self._seed = device, int(config["seed"])
-        self._train, _ = load_cuts(data["train"], bool(data["skip_bad"]))
-        self.dev: CutSet = load_cuts(data["dev"], bool(data["skip_bad"]))[0]
         self.task = build_task(config["task"])
+        corpus = read_corpus(config, self.task, upstream)  # what training left out is left out here
+        assert corpus.dev is not None
+        self._train, self.dev = corpus.train, corpus.dev
         self.task.prepare(upstream, self._train, self.dev, run.folder)
         self._head, settings = load_head(checkpoint)
         if settings != self.task.settings():
@@ -63,7 +65,7 @@ class TrainedHead:
         self.task.to(device)
         head_lr = config["task"].get("head_lr")
         self._lr = float(trainer["lr"] if head_lr is None else head_lr)
-        self._trainer, self._data = trainer, data
+        self._trainer, self._data, self._batches = trainer, data, stream(config["task"])
 
     def identity(self, refit: int) -> dict[str, Any]:
         """What a score depends on besides the upstream and `refit`: the head, the data, how the head is trained."""
@@ -97,21 +99,21 @@ class TrainedHead:
 
     def _refit(self, upstream: Upstream, steps: int, label: str) -> None:
         data, trainer = self._data, self._trainer
-        batches = Batches(
+        batches = self._batches(
             self._train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), self._seed,
             workers=int(data["workers"]),
         )  # fmt: skip
         schedule = Schedule(steps, float(trainer["warmup"]), float(trainer["hold"]))
         optimizer = torch.optim.Adam(self.task.parameters(), lr=self._lr)
         self.task.train()
-        stream = iter(batches)
+        heard = iter(batches)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), progress(f"head {label}".strip(), steps) as advance:
             torch.manual_seed(self._seed)  # dropout and masks: the same for every upstream
             for step in range(steps):
                 for group in optimizer.param_groups:
                     group["lr"] = self._lr * schedule.factor(step)
-                loss, _ = self.task.step(upstream, next(stream).to(self.device))
+                loss, _ = self.task.step(upstream, next(heard).to(self.device))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.task.parameters(), float(trainer["clip"]))

@@ -55,6 +55,18 @@ def started_with(record: Mapping[str, Any]) -> str:
     return str(record.get("started_from", record)["sha256"])
 
 
+def pretrained(upstream: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `upstream` of a run as that of θ0, where the run itself started from another one's result.
+
+    Args:
+        upstream: of the run's configuration.
+        record: its `pretrained.json`.
+    """
+    if "started_from" not in record:
+        return dict(upstream)
+    return {**upstream, "name": record["name"], "source": record["source"]}
+
+
 def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     """One run for each part of `task.tasks`, in folders `1-NAME`, `2-NAME` ...; the last one's result is the result.
 
