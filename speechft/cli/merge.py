@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--checkpoints", action="store_true", help="merge the run's checkpoints instead of its result")
     parser.add_argument("--corpus", metavar="C", help="speech for fisher and regmean: a folder of audio, or a TSV")
     parser.add_argument("--statistics", metavar="FILE", nargs="+", help="instead: files of them, the pre-trained first")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of what is drawn on --corpus (default 0)")
+    parser.add_argument("--seed", metavar="N", type=int, help="of what is drawn on --corpus (default 0)")
     parser.add_argument("--no-check", action="store_true", help="do not reload and run the results")
     parser.add_argument("--extrapolate", action="store_true", help="allow alpha outside [0, 1]")
     parser.add_argument("--out", metavar="DIR", help="where alpha-A/ folders go (default: the run's merged/)")
@@ -77,6 +77,10 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("give a run, or both --pretrained and --finetuned", "see speechft merge --help")
     if arguments.checkpoints and arguments.pretrained:
         raise UsageError("--checkpoints are a run's", "name the run, or give checkpoint folders as --finetuned")
+    if arguments.seed is not None and not arguments.corpus:
+        raise UsageError(
+            "--seed is of what is drawn on --corpus", f"a method that draws takes --set seed={arguments.seed}"
+        )
 
     from speechft.merge.alphas import read_at
     from speechft.merge.merge import merge, merge_run
@@ -87,7 +91,7 @@ def run(words: Sequence[str]) -> int:
     choices = {
         "parameters": _parameters(arguments.set), "alpha_at": read_at(arguments.alpha_at),
         "alpha_by_depth": arguments.alpha_by_depth, "keep": arguments.keep, "weight_norm": arguments.weight_norm,
-        "statistics": arguments.statistics, "corpus": arguments.corpus, "seed": arguments.seed,
+        "statistics": arguments.statistics, "corpus": arguments.corpus, "seed": arguments.seed or 0,
         "check": not arguments.no_check,
     }  # fmt: skip
     if choose.wanted(arguments):

@@ -37,6 +37,7 @@ def test_the_table_of_methods(capsys):
         (["--keep", "final_proj"], "no tensor matches 'final_proj'"),
         (["--method", "fisher"], "fisher weighs models by statistics of speech; give either --corpus or --statistics"),
         (["--corpus", "x"], "linear needs no statistics; leave --corpus and --statistics out"),
+        (["--seed", "1"], "--seed is of what is drawn on --corpus; a method that draws takes --set seed=1"),
         (["--checkpoints"], "--checkpoints are a run's; name the run"),
         (["--weight-norm", "both"], "argument --weight-norm: invalid choice"),
     ],
