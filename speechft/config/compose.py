@@ -103,7 +103,8 @@ def _explained(primary: str, error: Exception) -> UsageError:
         return UsageError(f"{key} has no value", f"give it: {key}=...")
     if found := re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text):
         key, value = found.groups()
-        return UsageError(f"{key}={value} is several values", f"a list has brackets: {key}=[{value}]")
+        swept = "; -m makes a run of each" if primary == "train" else ""
+        return UsageError(f"{key}={value} is several values", f"a list has brackets: {key}=[{value}]{swept}")
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
 

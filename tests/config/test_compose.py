@@ -54,6 +54,8 @@ def test_other_spellings_of_the_folder_point_at_ours(primary, word, where):
 def test_several_values_without_brackets():
     with pytest.raises(UsageError, match=r"lr=1e-2,1e-3 is several values; a list has brackets: lr=\[1e-2,1e-3\]"):
         compose("eval", ["lr=1e-2,1e-3"])
+    with pytest.raises(UsageError, match=r"seed=0,1 is several values; .*seed=\[0,1\]; -m makes a run of each"):
+        compose("train", ["seed=0,1"])
 
 
 def test_unknown_choices_list_the_known_ones():
