@@ -86,9 +86,13 @@ def load(
     """
     state = read_json(checkpoint / _STATE)
     load_weights(checkpoint, learner, average)
+    options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
         saved = torch.load(checkpoint / _OPTIMIZER, map_location="cpu", weights_only=True)
         optimizer.load_state_dict(saved["optimizer"])
+        # It brings the old options too; where the configuration was changed on purpose, the new ones count.
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)
     except Exception as error:  # damaged archives raise many kinds
         raise _misfit(checkpoint, error) from error
     return {**state, "scaler": saved.get("scaler")}

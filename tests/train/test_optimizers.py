@@ -9,6 +9,7 @@ from torch import nn
 from speechft.errors import UsageError
 from speechft.tasks.build import build_task
 from speechft.train.optimizers import Muon, build_optimizer, orthogonalised
+from speechft.train.state import load, save
 from speechft.upstreams.load import load_upstream
 
 OPTIONS = {"optimizer": "muon", "lr": 1e-2, "betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.1}
@@ -101,3 +102,18 @@ def test_its_state_survives_a_checkpoint(upstream, task):
 def test_unknown_names_are_explained(upstream, task):
     with pytest.raises(UsageError, match=r"unknown optimizer 'sgd'.*adam, adamw, muon"):
         build_optimizer(upstream, task, {**OPTIONS, "optimizer": "sgd"}, None)
+
+
+def test_a_checkpoint_brings_the_state_and_not_the_options(tmp_path):
+    """Options are the configuration's, which may have been changed on purpose since."""
+    learner = nn.Linear(3, 2)
+    before = torch.optim.AdamW(learner.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.5, 0.6))
+    learner(torch.ones(1, 3)).sum().backward()
+    before.step()
+    checkpoint = save(tmp_path, 1, learner, None, {"optimizer": before.state_dict()}, {}, keep=1)
+    after = torch.optim.AdamW(learner.parameters(), lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
+    load(checkpoint, learner, None, after)
+    (group,) = after.param_groups
+    assert (group["lr"], group["weight_decay"], tuple(group["betas"])) == (1e-3, 0.0, (0.9, 0.98))
+    for parameter in learner.parameters():
+        assert torch.equal(after.state[parameter]["exp_avg"], before.state[parameter]["exp_avg"])
