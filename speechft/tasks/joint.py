@@ -22,7 +22,8 @@ class Joint(Task):
     """Joint training: the loss of a batch is its task's, times that task's weight.
 
     The paper's multitask scenario has it beside merging one upstream for each task. Which batches come, and how many of
-    each task, is `data/joint.py`'s business. The best model is the one that is best at the first task.
+    each task, is `data/joint.py`'s business. The best model is the one that is best at the first task, or where that
+    has no dev set, at the first one that has.
 
     Args:
         tasks: see `data.joint.read_parts`.
@@ -40,9 +41,11 @@ class Joint(Task):
                 raise UsageError(f"task.tasks.{name}.head_lr: all heads learn at one rate", "set task.head_lr")
         self.tasks = nn.ModuleDict({name: build_task(part.task) for name, part in parts.items()})
         self._weights = {name: part.weight for name, part in parts.items()}
-        first = next(iter(parts))
         self.name = "+".join(parts)
-        self.metric, self.higher_is_better = f"{first}_{self._task(first).metric}", self._task(first).higher_is_better
+        self._judge_by(next(iter(parts)))
+
+    def _judge_by(self, name: str) -> None:
+        self.metric, self.higher_is_better = f"{name}_{self._task(name).metric}", self._task(name).higher_is_better
 
     def _task(self, name: str) -> Task:
         task = self.tasks[name]
@@ -59,6 +62,10 @@ class Joint(Task):
                 self._task(name).prepare(upstream, own, cuts_of(dev, name), folder / name)
             except SpeechFTError as error:
                 raise type(error)(f"task {name}: {error.what}", error.mend) from error
+
+        scored = [name for name in self.tasks if cuts_of(dev, name) is not None]
+        if scored:
+            self._judge_by(scored[0])
 
     def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
         together = list(cuts)

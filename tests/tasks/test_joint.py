@@ -67,6 +67,19 @@ def test_metrics_are_the_tasks_own(prepared):
     assert task.settings()["feeling"] == {"classes": {"emotion": ["angry", "happy", "neutral"]}}
 
 
+def test_the_first_task_with_a_dev_set_says_which_model_is_best(words, tmp_path):
+    """A metric that no evaluation gives would end the run at the first one after the unfreeze."""
+    settings = compose("train", ["task=joint", f"task.tasks={TASKS}", *words])
+    data = data_section(settings)
+    train, dev = load_cuts(data["train"])[0], load_cuts([one for one in data["dev"] if one["task"] == "feeling"])[0]
+    task, upstream = build_task(settings["task"]), load_upstream("hubert_nano")
+    task.prepare(upstream, train, dev, tmp_path)
+    assert task.metric == "feeling_accuracy" and task.higher_is_better
+    few = dev.subset(first=3)
+    with torch.no_grad():
+        assert task.metric in task.eval().evaluate(upstream.eval(), in_order(few, 3.0))
+
+
 @pytest.mark.slow
 def test_both_tasks_learn_and_a_run_resumes_bit_for_bit(words, tmp_path):
     common = ["task=joint", f"task.tasks={TASKS}", "task.head_lr=5e-3", "trainer.lr=5e-4", *words]
