@@ -54,11 +54,19 @@ class FolderReader:
         Args:
             checkpoint: its folder.
             like: the run's fine-tuned folder, whose configuration it shares.
+
+        Raises:
+            SpeechFTError: its weights are damaged, or stand beside adapters.
         """
         reader = cls.__new__(cls)
         reader.folder, reader.config, reader.preprocessor = checkpoint, like.config, like.preprocessor
         reader.overruled = False  # whatever it was, it is the run's own choice
         reader._loaded, reader._file = None, ShardsReader({checkpoint / LEARNER: None})
+        if any(".lora_" in name for name in reader._file.names()):
+            raise SpeechFTError(
+                f"{checkpoint} holds θ0's weights and adapters (LoRA, DoRA), which become one at the run's end alone",
+                f"merge {like.folder}",
+            )
         # Upstreams keep their model as `model`, inside a wrapper where recordings are heard in pieces.
         names = {name.partition(".model.")[2]: name for name in reader._file.names() if name.startswith("upstream.")}
         reader._names = {name: raw for name, raw in names.items() if name and not is_head(name)}

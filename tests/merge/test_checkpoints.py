@@ -7,7 +7,7 @@ import numpy as np
 import papers
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from speechft.cli.main import main
@@ -89,3 +89,14 @@ def test_the_command_and_single_checkpoints(run, parents, tmp_path, capsys):
         merge_run(run, [0.5], "average", tmp_path, checkpoints=frozen)
     with pytest.raises(SpeechFTError, match="has no checkpoints left"):
         merge_run(run, [0.5], "average", tmp_path, checkpoints=[])
+
+
+def test_checkpoints_with_adapters_are_refused(run, tmp_path):
+    """Their plain weights are θ0's: merged as they are, nothing of the training would be in them."""
+    last = run.checkpoints / "step-100" / "learner.safetensors"
+    tensors = load_file(last)
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    tensors[name.replace("q_proj.weight", "q_proj.lora_A.default.weight")] = np.zeros((2, 4), dtype=np.float32)
+    save_file(tensors, last)
+    with pytest.raises(SpeechFTError, match=r"step-100 holds θ0's weights and adapters .*; merge .*finetuned"):
+        merge_run(run, [0.5], "average", tmp_path, checkpoints=state.checkpoints(run.checkpoints))
