@@ -40,6 +40,10 @@ class UsageError(SpeechFTError):
     exit_code = 2
 
 
+class Interrupted(SpeechFTError):
+    """Somebody asked to stop; what was done is kept."""
+
+
 class MissingExtraError(SpeechFTError):
     """An optional package is not installed."""
 

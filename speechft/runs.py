@@ -66,7 +66,8 @@ def choose_folder(out: str | None, name: str) -> Path:
     if out:
         return Path(out).expanduser().resolve()
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return runs_root() / f"{name}-{stamp}"
+    # With the process, too: commands that a shell starts in the same second, one a GPU, are runs of their own.
+    return runs_root() / f"{name}-{stamp}-{os.getpid()}"
 
 
 def set_latest(folder: Path) -> None:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import MissingExtraError, SpeechFTError, UsageError
+from speechft.errors import Interrupted, MissingExtraError, SpeechFTError, UsageError
 from speechft.files import read_json, write_json
 
 Job = Callable[[dict[str, Any], Path, int], Any]
@@ -72,6 +72,7 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
 
     Raises:
         SpeechFTError: Hydra itself failed.
+        KeyboardInterrupt: somebody asked to stop; no further job was begun.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -89,10 +90,12 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
         own = HydraConfig.get()
         number, place = int(own.job.num), Path(own.runtime.output_dir)
         note: dict[str, Any]
+        stopped = False
         try:
             note = {"value": job({str(key): value for key, value in settings.items()}, place, number)}
         except SpeechFTError as error:
             note = {"error": [error.what, error.mend]}
+            stopped = isinstance(error, Interrupted)
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             note = {"error": [f"{type(error).__name__}: {first}", f"see {notes / f'{number}.json'}"],
@@ -100,6 +103,8 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
         if "error" in note:
             print(f"job {number}: {'; '.join(note['error'])}", file=sys.stderr)
         write_json(notes / f"{number}.json", note)
+        if stopped and launcher_of(words) == "basic":  # who stops a job in this process means the sweep
+            raise KeyboardInterrupt
 
     where = "hydra.sweep.dir='" + str(folder).replace("'", "\\'") + "'"
     given = any(word.startswith("hydra.sweep.dir=") for word in words)
@@ -109,6 +114,9 @@ def sweep(primary: str, words: list[str], job: Job, folder: Path) -> tuple[list[
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=primary)(run)()
     except SystemExit:  # Hydra has said why: a job of a queue was cancelled, or a launcher's setting is wrong
         failure = "see above"
+    except KeyboardInterrupt:
+        shutil.rmtree(notes, ignore_errors=True)
+        raise
     finally:
         sys.argv = before
     outcomes = [read_json(path) for path in sorted(notes.glob("*.json"), key=lambda path: int(path.stem))]

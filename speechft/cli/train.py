@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,8 @@ def _sweep(overrides: list[str], out: str | None, as_json: bool) -> int:
     """Every combination as a run of its own, through Hydra's launcher (joblib and submitit plug in there)."""
     from speechft.cli.sweep import first_values, raise_failed, sweep
     from speechft.config.compose import compose
-    from speechft.runs import runs_root
+    from speechft.errors import Interrupted
+    from speechft.runs import choose_folder
     from speechft.train.finetune import finetune
 
     # Compose the first combination, so that a mistake is one line of ours and not a page of Hydra's.
@@ -74,8 +74,11 @@ def _sweep(overrides: list[str], out: str | None, as_json: bool) -> int:
         del number
         return str(finetune(settings, folder).finetuned)
 
-    folder = Path(out) if out else runs_root() / f"sweep-{datetime.now():%Y%m%d-%H%M%S}"
-    done, errors = sweep("train", overrides, job, folder)
+    folder = Path(out) if out else choose_folder(None, "sweep")
+    try:
+        done, errors = sweep("train", overrides, job, folder)
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted", f"run the same command with --out {folder} to go on from there") from error
     result(as_json, [{"finetuned": folder} for folder in done], done)
     raise_failed("runs", done, errors)
     return 0

@@ -14,7 +14,7 @@ from torch import nn
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress, say
 from speechft.data.loader import Batch, Batches
-from speechft.errors import SpeechFTError
+from speechft.errors import Interrupted, SpeechFTError
 from speechft.runs import Run
 from speechft.strategies.base import Strategy
 from speechft.tasks.base import Task
@@ -170,7 +170,7 @@ class Training:
                     self._save(done, learner, average, optimizer, selection, seconds, skipped)
                 if asked and not ends:
                     where = f"run the same command with --out {self.run.folder} to go on from there"
-                    raise SpeechFTError(f"interrupted after step {done}", where)
+                    raise Interrupted(f"interrupted after step {done}", where)
 
         if self._frozen_hash() != frozen_hash:
             raise SpeechFTError(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,36 @@ def test_a_sweep_is_a_run_per_combination(cli, train_words, tmp_path):
     assert [path.parent.parent.name for path in runs] == ["0", "1"]
     assert runs[0].read_bytes() != runs[1].read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"sweep", "runs"}
+
+
+def test_who_stops_a_sweep_stops_all_of_it(monkeypatch, tmp_path, capsys):
+    from speechft.cli.main import main
+    from speechft.errors import Interrupted
+
+    begun = []
+
+    def finetune(settings, folder):
+        begun.append(settings["seed"])
+        raise Interrupted("interrupted after step 3", "run the same command")
+
+    monkeypatch.setattr("speechft.train.finetune.finetune", finetune)
+    assert main(["train", "-m", "seed=0,1", "experiment=smoke", "--out", str(tmp_path / "sweep")]) == 1
+    assert begun == [0] and not list((tmp_path / "sweep").glob(".outcomes-*"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"speechft: error: interrupted; run the same command with --out {tmp_path}/sweep to go on from there"
+
+
+def test_runs_begun_in_the_same_second_have_folders_of_their_own(monkeypatch):
+    from speechft import runs
+
+    class Clock:
+        @staticmethod
+        def now():
+            return datetime(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(runs, "datetime", Clock)
+    found = set()
+    for process in (11, 12):
+        monkeypatch.setattr(runs.os, "getpid", lambda process=process: process)
+        found.add(runs.choose_folder(None, "smoke").name)
+    assert found == {"smoke-20260102-030405-11", "smoke-20260102-030405-12"}
