@@ -98,6 +98,8 @@ def _of_run(run: Run) -> list[Model]:
 def _of_word(word: str, path: Path) -> Model:
     if (path / "config.json").is_file():
         return _of_folder(path.resolve())
+    if is_run(path):
+        raise UsageError(f"{word} is a run, not one model", f"give a model in it, such as {path / 'finetuned'}")
     if path.is_dir():
         raise UsageError(f"{word} is neither a model's folder nor a run", "give a folder with config.json, or a run")
     from speechft.upstreams.load import conventions, locate

@@ -200,10 +200,13 @@ class Options:
         wrong = [key for key, value in numbers.items() if value is not None and not isinstance(value, (int, float))]
         if wrong:
             raise UsageError(f"{wrong[0]} {numbers[wrong[0]]!r} of a corpus", "give a number, or null")
+        limit = numbers["limit"]
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise UsageError(f"limit {limit!r} of a corpus", "give a whole number of utterances, or null")
         if fraction is not None and not (isinstance(fraction, (list, tuple)) and len(fraction) == 2):
             raise UsageError(f"speaker_fraction {fraction!r} of a corpus", "give two numbers, such as [0.0, 0.9]")
         return cls(
-            None if fraction is None else (float(fraction[0]), float(fraction[1])), numbers["limit"],
+            None if fraction is None else (float(fraction[0]), float(fraction[1])), limit,
             float(numbers["min_seconds"] or 0.0), numbers["max_seconds"], numbers["hours"],
             normalize == "letters", _speeds(source.get("speeds")), source.get("task"),
         )  # fmt: skip

@@ -149,18 +149,19 @@ def claims(study: Study) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     tests: list[float] = []
-    rows: list[tuple[list[str], list[int]]] = []
+    rows: list[tuple[list[str], list[int | None]]] = []
     for scenario in TRAINED:
         for upstream in study.upstreams(scenario):
             for probe in study.probes(upstream):
                 if probe in TRAINED[scenario]:
                     continue
-                places, cells = [], [scenario.upper(), f"{upstream}, {probe}"]
+                cells = [scenario.upper(), f"{upstream}, {probe}"]
+                places: list[int | None] = []
                 for row in (CLAIMED, ("regular", 1.0)):
                     found = study.against(upstream, scenario, row, probe)
                     cells.append(_change(found).strip(" ()") if found else "–")
-                    places.append(len(tests))
-                    tests.append(found.p if found else 1.0)
+                    places.append(len(tests) if found else None)  # what is not measured yet is no test
+                    tests += [found.p] if found else []
                 gain = study.against(upstream, scenario, ("stable", 1.0), scenario)
                 merged = study.against(upstream, scenario, CLAIMED, scenario)
                 cells.append(_change(gain).strip(" ()") if gain else "–")
@@ -169,7 +170,7 @@ def claims(study: Study) -> str:
                 rows.append((cells, places))
     corrected = holm(tests)
     for cells, places in rows:
-        first, second = (f"{corrected[place]:.3f}" for place in places)
+        first, second = ("–" if place is None else f"{corrected[place]:.3f}" for place in places)
         lines.append("| " + " | ".join([*cells[:3], first, cells[3], second, *cells[4:]]) + " |")
     return "\n".join(lines) + "\n" if rows else "Not measured yet.\n"
 

@@ -12,7 +12,7 @@ from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json, write_json
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.train import devices
-from speechft.train.options import check_dev, read_trainer
+from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
 from speechft.train.sequence import going_on, origin, started_with, train_in_turn
 from speechft.train.trackers import build_trackers
 from speechft.versions import versions
@@ -76,7 +76,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.upstreams.load import load_upstream
 
     data, accelerator = data_section(settings), accelerator or devices.start(trainer)
-    seed = int(settings["seed"])
+    seed = read_seed(settings["seed"])
     if trainer["threads"]:
         torch.set_num_threads(int(trainer["threads"]))
     strategy = build_strategy(settings["strategy"])
@@ -93,8 +93,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         check_dev(trainer, dev)
         task.prepare(upstream, train, dev, run.folder)
 
-    head_lr = settings["task"].get("head_lr")
-    head_lr = None if head_lr is None else float(head_lr)
+    head_lr = read_head_lr(settings["task"])
     batches = stream(settings["task"])(
         train, data["batch_seconds"], data["batch_size"], int(data["buckets"]), seed,
         accelerator.process_index, accelerator.num_processes, int(data["workers"]),

@@ -63,6 +63,31 @@ def read_trainer(settings: Mapping[str, Any]) -> dict[str, Any]:
     return trainer
 
 
+def read_seed(value: Any) -> int:
+    """The seed of a run.
+
+    Raises:
+        UsageError: no whole number, or one below 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"seed is {value!r}", "give a whole number of at least 0")
+    return value
+
+
+def read_head_lr(task: Mapping[str, Any]) -> float | None:
+    """The head's peak rate; None is the upstream's.
+
+    Raises:
+        UsageError: no positive number.
+    """
+    value = task.get("head_lr")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise UsageError(f"task.head_lr is {value!r}", "give a positive number, such as 1.0e-3, or null")
+    return float(value)
+
+
 def check_dev(trainer: Mapping[str, Any], dev: Any) -> None:
     """What the dev set is needed for, when there is none.
 

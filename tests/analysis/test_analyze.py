@@ -89,6 +89,8 @@ def test_what_is_compared_with(place, tmp_path, monkeypatch):
     assert choose([moved]).base.source == str(base) and choose([moved]).models[0].alpha == 0.5
     with pytest.raises(UsageError, match="alone does not say what it was fine-tuned from; name the pre-trained model"):
         choose([alone])
+    with pytest.raises(UsageError, match="is a run, not one model; give a model in it"):
+        choose([moved], mine)
     with pytest.raises(UsageError, match="neither a model's folder nor a run"):
         choose([tmp_path])
     with pytest.raises(UsageError, match="hubert_nano_random has no weights of its own"):

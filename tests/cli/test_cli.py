@@ -109,7 +109,7 @@ def test_bad_merges(cli, workplace, tmp_path):
     failed(
         cli("merge", "--pretrained", trained["finetuned"], "--finetuned", foreign, cwd=folder),
         1,
-        "no readable checkpoint",
+        "is a text, no checkpoint",
     )
     unfinished = tmp_path / "unfinished"
     shutil.copytree(trained["run"], unfinished, ignore=shutil.ignore_patterns("finetuned", "merged"))

@@ -73,6 +73,9 @@ def test_an_entry_takes_what_every_entry_takes(folders):
     entry |= {"kind": entry["kind"].replace("my_", f"{folders}/my_"), "root": f"{folders}/mine"}
     assert len(load_cuts([{**entry, "split": ["train", "dev"]}])[0]) == 6
     assert len(load_cuts([{**entry, "limit": 3}])[0]) == 3
+    for wrong in (2.5, -1, True):
+        with pytest.raises(UsageError, match=f"limit {wrong} of a corpus; give a whole number"):
+            load_cuts([{**entry, "limit": wrong}])
     cut = load_cuts([entry])[0][0]
     assert (cut.id, cut.supervisions[0].text, cut.supervisions[0].speaker) == ("ann-0", "GOOD MORNING", "ann")
     assert np.isclose(cut.duration, 1.0)

@@ -10,8 +10,8 @@ from study_speech import SIZES, make_tables
 from speechft.choosing.choose import ALPHAS
 from speechft.files import read_json
 from speechft.study.command import run_plan
-from speechft.study.differences import read
-from speechft.study.page import write_page
+from speechft.study.differences import holm, read
+from speechft.study.page import Study, claims, write_page
 from speechft.study.plan import PRETRAINED, Plan
 
 FAST = (
@@ -82,6 +82,17 @@ def test_what_is_done_is_not_done_again(studied, capsys):
     assert {path for path in after if after[path] != before[path]} == {missing}
     old, new = json.loads(content), read_json(missing)
     assert {**old, "seconds": 0} == {**new, "seconds": 0}, "the same piece gives the same numbers"
+
+
+def test_what_is_not_measured_yet_is_no_test(studied):
+    """There is no run of `regular`: its cells are empty, and p is corrected for the tests that were made."""
+    root, _ = studied
+    study = Study.read(root / "docs" / "study" / "results")
+    rows = [line.split(" | ") for line in claims(study).splitlines()[2:]]
+    found = [study.against("small", "pr", ("stable", 0.25), probe) for probe in ("sid", "digits", "asv")]
+    assert [row[1] for row in rows] == ["small, sid", "small, digits", "small, asv"]
+    assert [row[4:6] for row in rows] == [["–", "–"]] * 3
+    assert [row[3] for row in rows] == [f"{p:.3f}" for p in holm([one.p for one in found])]
 
 
 def test_the_page_is_filled_where_it_is_marked(studied):

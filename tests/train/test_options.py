@@ -200,6 +200,8 @@ def test_out_of_memory_names_the_batch(words, tmp_path, monkeypatch):
     ("trainer.finetuned=first", "trainer.finetuned"), ("trainer.keep_best=1", "trainer.keep_best"),
     ("trainer.keep_cnn=gpu", "trainer.keep_cnn"), ("trainer.trackers=[mlflow]", "unknown tracker 'mlflow'"),
     ("trainer.precision=fp16", "fp16 needs a GPU"),
+    ("seed=abc", "seed is 'abc'; give a whole number"), ("seed=-1", "seed is -1"), ("seed=1.5", "seed is 1.5"),
+    ("task.head_lr=fast", "task.head_lr is 'fast'; give a positive number"), ("task.head_lr=0", "task.head_lr is 0"),
 ], ids=str)  # fmt: skip
 def test_impossible_settings_are_wrong_use(words, tmp_path, word, said):
     with pytest.raises(UsageError, match=said):
