@@ -21,10 +21,7 @@ _HUB_NAME = "speechft_bench_train"
 
 
 class Rounds:
-    """A side's seed: another one for each round, so that no figure hangs on which clips the first steps draw.
-
-    With one seed for all, our batches had 5.6 s of audio on average where transformers' had 8.1 s of the same clips.
-    """
+    """A side's seed: another one for each round, so that no figure hangs on which clips the first steps draw."""
 
     setting: dict[str, Any]
     _done = 0
