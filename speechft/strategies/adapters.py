@@ -116,9 +116,6 @@ def attach(upstream: Upstream, options: Adapter, trained: Mapping[str, nn.Parame
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, upstream)
-    from speechft.upstreams.wavlm import call_projections
-
-    call_projections(upstream, True)
 
 
 def attached(upstream: Upstream) -> bool:
@@ -137,8 +134,6 @@ def merge(upstream: Upstream) -> None:
     Raises:
         SpeechFTError: a weight is not finite.
     """
-    from speechft.upstreams.wavlm import call_projections
-
     need_peft()
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -150,7 +145,6 @@ def merge(upstream: Upstream) -> None:
             raise SpeechFTError(f"the adapter of {name} is not finite", "train with a lower trainer.lr") from error
         upstream.set_submodule(name, layer.get_base_layer())
     del upstream.peft_config
-    call_projections(upstream, False)
 
 
 def need_peft() -> Any:

@@ -16,6 +16,7 @@ from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream
+from speechft.upstreams.dropout import cheapen, register
 from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.speech_encoder import encoder_parts, encoder_states
 
@@ -113,12 +114,13 @@ def build(
     changed = {} if dropout is None else dict.fromkeys(rates, dropout)
     settings = {key: value for key, value in checkpoint.config.items() if key not in ("model_type", "architectures")}
     config = Wav2Vec2Config.from_dict({**settings, "layerdrop": 0.0, **changed})
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = register()
     bands = int(checkpoint.config.get("num_mel_bins", 80))
     if random_seed is None:
         model = filled(lambda: _Model(config, bands), checkpoint.state, source, copy=checkpoint.mapped is None)
     else:
         model = drawn(lambda: _Model(config, bands), random_seed)
+    cheapen(model)
     sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
     identity = Identity(name, "decoar2", source, False, sha256)
     return Decoar2(model.float(), checkpoint.config, checkpoint.preprocessor, identity).eval()

@@ -13,9 +13,11 @@ from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
 from speechft.upstreams.convolutions import convolve, keep_narrow_exact
+from speechft.upstreams.dropout import cheapen, register
 from speechft.upstreams.fill import drawn, filled
 from speechft.upstreams.kept_cnn import KeptCnn
 from speechft.upstreams.padded import attended, stacked
+from speechft.upstreams.wavlm import call_projections
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew")
 
@@ -241,7 +243,7 @@ def build(
     changed = {} if dropout is None else dict.fromkeys(rates, dropout)
     config = config_class.from_dict({**checkpoint.config, "layerdrop": 0.0, **changed})
     if family != "wavlm":  # WavLM's gated position bias has one implementation
-        config._attn_implementation = "sdpa"
+        config._attn_implementation = register()
     if random_seed is None and "masked_spec_embed" not in checkpoint.state:
         config.mask_time_prob = config.mask_feature_prob = 0.0  # no such weight in the file, so none in the model
     elif random_seed is not None or "masked_spec_embed" in checkpoint.state:
@@ -251,6 +253,8 @@ def build(
     else:
         model = drawn(lambda: model_class(config), random_seed)
     keep_narrow_exact(model)
+    cheapen(model)
+    call_projections(model)
     normalize = bool(checkpoint.preprocessor.get("do_normalize", True)) if normalize is None else normalize
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
