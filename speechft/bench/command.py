@@ -85,6 +85,7 @@ def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser = Parser("bench superb", "SUPERB's recipes: s3prl's own loop beside the fast engine.", _SUPERB)
     parser.prog = "scripts/bench superb"
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    parser.add_argument("--precision", default="no", help="no, bf16, fp16: of the fast engine's upstream (default no)")
     parser.add_argument("--tasks", nargs="+", default=["ks", "sid", "pr"], metavar="TASK", help="default ks sid pr")
     parser.add_argument(
         "--steps", type=int, default=1, metavar="N", help="micro-batches timed with the upstream, a round (default 1)"
@@ -109,7 +110,7 @@ def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         type=float,
         default=None,
         metavar="S",
-        help="of audio in a batch of encoding (default, as of speechft eval superb: 8 on a CPU, 60 on a GPU)",
+        help="of audio in a batch of encoding (default, as of speechft eval superb: 32 on a CPU, 60 on a GPU)",
     )
     return _run(parser, "superb", words)
 

@@ -1,8 +1,8 @@
 """SUPERB's recipes: wall time of s3prl's own loop over that of the fast engine, on one machine in one run.
 
 Both train the same experts on the same generated corpora, with an upstream of the same random weights: s3prl's loop
-with s3prl's HuBERT, the fast engine with ours. What is measured are micro-batches, encoding and evaluations; the whole
-recipe is extrapolated from them (`scale.py`), which the output says.
+with s3prl's HuBERT, in float32, the fast engine with ours, in `--precision`. What is measured are micro-batches,
+encoding and evaluations; the whole recipe is extrapolated from them (`scale.py`), which the output says.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from speechft.superb import compat
 from speechft.superb.quiet import quiet
 from speechft.superb.settings import batch_seconds_of, compose, resolve_device
 from speechft.superb.tasks import get_task
+from speechft.upstreams.numerics import Numerics
 from speechft.versions import versions
 
 TASKS = ("ks", "sid", "pr")
@@ -40,6 +41,7 @@ class Setting:
     """What is measured; every field is an option of the command."""
 
     device: str = "cpu"
+    precision: str = "no"
     tasks: tuple[str, ...] = TASKS
     steps: int = 1
     head_steps: int = 60
@@ -74,6 +76,7 @@ class Setting:
         if unknown or not arguments.tasks:
             raise UsageError(f"unknown task {', '.join(unknown) or '(none)'}", f"known: {', '.join(TASKS)}")
         values = {name: getattr(arguments, name) for name in cls.__dataclass_fields__}
+        values["precision"] = Numerics.read(arguments.precision, False).precision
         device = resolve_device(arguments.device)
         values |= {"device": device, "batch_seconds": batch_seconds_of(arguments.batch_seconds, device)}
         return cls(**{**values, "tasks": tuple(arguments.tasks)})
@@ -184,7 +187,8 @@ def table(record: Mapping[str, Any]) -> list[str]:
     """The figures for people, as Markdown."""
     where = f"{record['device_name']}, {record['threads']} threads"
     lines = [
-        f"HuBERT {record['size']} with random weights; {where}; medians of {record['repetitions']} rounds; hours of "
+        f"HuBERT {record['size']} with random weights; {where}; the fast engine's upstream in precision "
+        f"{record['precision']}, s3prl's loop in float32; medians of {record['repetitions']} rounds; hours of "
         "the full official recipe are extrapolated from measured micro-batches, encoding and evaluations.",
         "",
         "| task | encoding an hour | step, speechft | step, s3prl | full, speechft | full, s3prl | ratio "

@@ -23,6 +23,7 @@ from speechft.superb.store import Features, FeatureStore, Key, Layout, Room
 from speechft.superb.tasks.base import Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
+from speechft.upstreams.pages import keep_pages
 
 _reading = threading.Lock()
 
@@ -94,14 +95,15 @@ def encode(
         numerics: precision of the upstream; means are taken in float32.
     """
     results: list[np.ndarray] = [np.empty(0)] * len(waves)
-    with torch.inference_mode():
+    # One autocast around all batches rounds the weights once; in inference mode it would do so for each batch.
+    with torch.no_grad(), numerics.autocast(device):
         for batch in batches_by_seconds([len(wave) for wave in waves], batch_seconds):
-            with numerics.autocast(device):
-                hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
-            frames = hidden.frames.tolist()
-            for row, position in enumerate(batch):
-                states = torch.stack([state[row, : frames[row]] for state in hidden.states], dim=1)
-                results[position] = (states.mean(dim=0, keepdim=True) if kind == "pooled" else states).cpu().numpy()
+            hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
+            for row, (position, frames) in enumerate(zip(batch, hidden.frames.tolist(), strict=True)):
+                states = [state[row, :frames] for state in hidden.states]
+                if kind == "pooled":
+                    states = [state.mean(dim=0, keepdim=True) for state in states]
+                results[position] = torch.stack(states, dim=1).cpu().numpy()
     return results
 
 
@@ -117,6 +119,8 @@ def computer(
         fresh: whether what is read at random is drawn anew each time, from Python's generator, as in s3prl's loop.
     """
     upstream = upstream.to(device).eval()
+    if device.type == "cpu":
+        keep_pages()
     threads = torch.get_num_threads()
     size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
 

@@ -205,10 +205,10 @@ def _rates(given: Any, task: str) -> list[float]:
 
 
 def batch_seconds_of(given: Any, device: str) -> float:
-    """Seconds of audio in a batch of the upstream. On a CPU large batches only leave the caches (docs/superb.md)."""
+    """Seconds of audio in a batch of the upstream."""
     if given is not None:
         return float(given)
-    return 8.0 if device == "cpu" else 60.0
+    return 32.0 if device == "cpu" else 60.0
 
 
 def resolve_device(device: str) -> str:

@@ -32,6 +32,7 @@ from speechft.train.selection import Selection
 from speechft.train.trackers import Tracker
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.kept_cnn import KeptCnn
+from speechft.upstreams.pages import keep_pages
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -83,7 +84,7 @@ class Training:
         if options["gradient_checkpointing"]:
             memory.recompute_layers(self.upstream)
         if accelerator.device.type == "cpu":
-            memory.keep_pages()
+            keep_pages()
         optimizer = build_optimizer(
             self.upstream, self.task, options, self.head_lr, self.strategy.rate_factors(self.upstream)
         )

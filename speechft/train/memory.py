@@ -1,8 +1,7 @@
-"""Memory: kept between steps on a CPU, layers computed twice instead of kept, and what to do when it is not enough."""
+"""Memory: layers computed twice instead of kept, and what to do when it is not enough."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -14,23 +13,6 @@ from speechft.errors import SpeechFTError
 from speechft.upstreams.base import Upstream
 
 _SIGNS = ("out of memory", "defaultcpuallocator", "can't allocate memory")
-
-
-def keep_pages() -> bool:
-    """Have the C library keep memory that is freed for whatever asks next, in this process, as torch does on a GPU.
-
-    It would give large tensors back to the system, which then has to clear the pages anew: of HuBERT base 80 000 at
-    every step, 4 % of its time.
-
-    Returns:
-        Whether it could be told to (glibc, so Linux).
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    try:
-        tell = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return False
-    return bool(tell(mmap_threshold, 1 << 30)) and bool(tell(trim_threshold, (1 << 31) - 1))
 
 
 def recompute_layers(upstream: Upstream) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechft.upstreams import products
+
 
 def convolve(layers: Iterable[Any], waves: Tensor, lengths: Tensor, group_norm: tuple[int, int] | None) -> Tensor:
     """`[batch, samples]` -> `[batch, channels, frames]`.
@@ -25,6 +27,8 @@ def convolve(layers: Iterable[Any], waves: Tensor, lengths: Tensor, group_norm: 
         group_norm: kernel and stride of the first layer, if its group norm is to average over each waveform's own
             positions; None leaves all to the layers.
     """
+    if products.serves(waves):
+        return products.convolve(layers, waves, lengths, group_norm is not None)
     hidden = waves[:, None]
     for index, layer in enumerate(layers):
         if index == 0 and group_norm is not None:
@@ -82,8 +86,4 @@ def _exact(conv: nn.Conv1d, hidden: Tensor, weight: Tensor, bias: Tensor | None)
 
 
 def _activated(layer: Any, hidden: Tensor) -> Tensor:
-    from transformers.activations import GELUActivation
-
-    activation = layer.activation
-    exact = isinstance(activation, GELUActivation) and activation.act is nn.functional.gelu
-    return activation(hidden) if torch.is_grad_enabled() or not exact else torch.ops.aten.gelu_(hidden)
+    return layer.activation(hidden) if torch.is_grad_enabled() else products.activated_in_place(layer, hidden)

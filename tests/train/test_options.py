@@ -1,7 +1,5 @@
 """What the loop offers besides training: averaged weights, the best checkpoint, stopping early, memory, trackers."""
 
-import os
-import resource
 import shutil
 import struct
 import sys
@@ -15,7 +13,6 @@ from safetensors.torch import load_file
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 from speechft.tasks.ctc import CtcTask
 from speechft.train.finetune import finetune
-from speechft.train.memory import keep_pages
 from speechft.train.metrics import read_metrics
 from speechft.train.selection import Selection
 
@@ -151,27 +148,6 @@ def test_the_last_is_taken_unless_asked(words, tmp_path, monkeypatch, plain):
     _scripted(monkeypatch, [float("nan")])
     with pytest.raises(SpeechFTError, match="no evaluation after the unfreeze gave a finite per"):
         finetune([*words, "trainer.finetuned=best"], tmp_path / "nan")
-
-
-def test_memory_is_kept_between_steps():
-    """Freed tensors come again without the system's clearing their pages. In a child, which alone keeps them."""
-
-    def faults():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
-            parts = [torch.zeros(4_000_000) for _ in range(8)]
-            del parts
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    child = os.fork()
-    if child == 0:
-        try:
-            without, told = faults(), keep_pages()
-            faults()
-            os._exit(0 if not told or faults() < 0.2 * without else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_out_of_memory_names_the_batch(words, tmp_path, monkeypatch):
