@@ -20,7 +20,7 @@ def keep_pages() -> bool:
 
 
 def give_back_pages() -> bool:
-    """Undo `keep_pages`: what glibc itself comes to where large blocks come and go. Returns whether it could be told."""
+    """Undo `keep_pages`: what glibc comes to where large blocks come and go. Returns whether it could be told."""
     return _tell(32 << 20, 64 << 20)
 
 
