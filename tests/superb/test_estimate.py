@@ -123,7 +123,7 @@ def test_batches_suit_the_device(configuration):
     def seconds(**keys):
         return Settings.read(configuration(**keys)).batch_seconds
 
-    assert (seconds(), seconds(batch_seconds=30)) == (8, 30)
+    assert (seconds(), seconds(batch_seconds=30)) == (32, 30)
     with pytest.raises(UsageError, match="batch_seconds=0 is not above 0"):
         seconds(batch_seconds=0)
 
