@@ -20,8 +20,9 @@ def keep_pages() -> bool:
 
 
 def give_back_pages() -> bool:
-    """Undo `keep_pages`: what glibc comes to where large blocks come and go. Returns whether it could be told."""
-    return _tell(32 << 20, 64 << 20)
+    """Undo `keep_pages`: what is free goes back to the system, and the limits to what glibc comes to where large blocks
+    come and go. Returns whether it could be told."""
+    return _tell(32 << 20, 64 << 20) and bool(ctypes.CDLL(None).malloc_trim(0))
 
 
 def _tell(mapped: int, trimmed: int) -> bool:
