@@ -64,6 +64,38 @@ def _settle(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Hold a lock file inside, if no other process does; it is removed afterwards, and worth nothing once the process
+    is gone, however it went. Not for threads, and, unlike `flock`'s, not held by what the process forks, such as the
+    workers of a data loader, which outlive a kill by some seconds.
+
+    Yields:
+        Whether we are alone. We also are where there are no locks, and where the folder cannot be written, which
+        writing will then say.
+    """
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    except (ImportError, OSError):
+        yield True
+        return
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            yield error.errno not in (errno.EACCES, errno.EAGAIN)
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield

@@ -29,6 +29,10 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def lock(self) -> Path:
+        return self.folder / ".training"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 

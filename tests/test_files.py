@@ -2,11 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from speechft import files
 from speechft.errors import SpeechFTError
+from speechft.files import alone
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -91,3 +95,47 @@ def test_folders_exchange_names_in_one_step(tmp_path):
 def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     test_a_folder_is_replaced_in_one_step(tmp_path)
+
+
+def _holds(path: Path, seconds: str, begin: str = "pass") -> subprocess.Popen:
+    """A process that holds a lock; returns once it does."""
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from speechft.files import alone
+with alone(Path(sys.argv[1])) as ours:
+    {begin}
+    print(ours, flush=True)
+    time.sleep({seconds})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "True\n"
+    return process
+
+
+def test_one_process_is_alone(tmp_path):
+    lock = tmp_path / "new" / "lock"
+    other = _holds(lock, "60")
+    with alone(lock) as ours:
+        assert not ours
+    assert lock.is_file()
+    other.kill()
+    other.wait()
+    with alone(lock) as ours:
+        assert ours
+    assert not lock.exists()
+
+
+def test_a_forked_child_holds_nothing(tmp_path):
+    """As data loaders' workers, which live on for some seconds when their parent is killed."""
+    other = _holds(tmp_path / "lock", "60", "os.fork() or (time.sleep(3), os._exit(0))")
+    other.kill()
+    other.wait()
+    with alone(tmp_path / "lock") as ours:
+        assert ours
+
+
+def test_a_folder_that_cannot_be_written_is_not_the_locks_business(tmp_path):
+    (tmp_path / "file").write_text("")
+    with alone(tmp_path / "file" / "lock") as ours:
+        assert ours

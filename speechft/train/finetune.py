@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, sha256_json, write_json
+from speechft.files import alone, read_json, sha256_json, write_json
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.train import devices
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
@@ -104,38 +105,43 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     kept = _keep_cnn(upstream, strategy, trainer) if trainer["keep_cnn"] else None
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
-    if first:
-        _open(run, settings, upstream.identity)
-        if latest:
-            set_latest(run.folder)
-        corpus.tell(run.folder)
-        say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
-        _tell_passes(len(train), data["batch_size"], trainer, accelerator.num_processes)
-    accelerator.wait_for_everyone()
+    with alone(run.lock) if first else nullcontext(True) as ours:
+        if not ours:
+            raise SpeechFTError(
+                f"{run.folder} is being trained by another process", "wait for it, or choose another --out"
+            )
+        if first:
+            _open(run, settings, upstream.identity)
+            if latest:
+                set_latest(run.folder)
+            corpus.tell(run.folder)
+            say(f"{run.folder}: {upstream.identity.name}; {strategy.name}")
+            _tell_passes(len(train), data["batch_size"], trainer, accelerator.num_processes)
+        accelerator.wait_for_everyone()
 
-    training = Training(
-        run=run,
-        accelerator=accelerator,
-        upstream=upstream,
-        task=task,
-        strategy=strategy,
-        batches=batches,
-        dev=dev,
-        options=trainer,
-        head_lr=head_lr,
-        seed=seed,
-        config_hash=sha256_json(settings),
-        trackers=build_trackers(trainer["trackers"], run, settings) if first else (),
-        other_processes=bool(settings.get("allow_changed_config")),
-        kept=kept,
-    )  # fmt: skip
-    outcome = training.go()
-    strategy.end(upstream)
-    if first:
-        card = _card(run, settings, upstream.identity.as_dict(), outcome.chosen)
-        write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
-        say(f"fine-tuned upstream: {run.finetuned}")
-    accelerator.wait_for_everyone()
+        training = Training(
+            run=run,
+            accelerator=accelerator,
+            upstream=upstream,
+            task=task,
+            strategy=strategy,
+            batches=batches,
+            dev=dev,
+            options=trainer,
+            head_lr=head_lr,
+            seed=seed,
+            config_hash=sha256_json(settings),
+            trackers=build_trackers(trainer["trackers"], run, settings) if first else (),
+            other_processes=bool(settings.get("allow_changed_config")),
+            kept=kept,
+        )  # fmt: skip
+        outcome = training.go()
+        strategy.end(upstream)
+        if first:
+            card = _card(run, settings, upstream.identity.as_dict(), outcome.chosen)
+            write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
+            say(f"fine-tuned upstream: {run.finetuned}")
+        accelerator.wait_for_everyone()
     return run
 
 

@@ -10,6 +10,7 @@ import torch
 from lives import ended, life
 from safetensors.torch import load_file
 
+from speechft.errors import SpeechFTError
 from speechft.files import read_json
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
@@ -106,12 +107,15 @@ def test_killed_mid_epoch_with_workers_accumulation_and_average(train_words, tmp
 
 
 def test_a_scheduler_that_asks_every_process_gets_a_checkpoint(train_words, tmp_path):
-    """SIGTERM reaches the reading processes, too: they must not end before the step does."""
-    words = [*_words(train_words, "workers, accumulation, average", 200), "trainer.checkpoint_every=1000"]
+    """SIGTERM reaches the reading processes, too: they must not end before the step does. Until then nobody else can
+    train in the same folder."""
+    words = [*_words(train_words, "workers, accumulation, average", 1000), "trainer.checkpoint_every=1000"]
     child = life(words, tmp_path / "run", tmp_path / "said")
     while _steps(tmp_path / "run") < 2:
         assert ended(child) is None, (tmp_path / "said").read_text()
         time.sleep(0.01)
+    with pytest.raises(SpeechFTError, match="is being trained by another process; wait for it, or choose another"):
+        finetune(words, tmp_path / "run")
     os.killpg(child, signal.SIGTERM)
     os.waitpid(child, 0)
     said = (tmp_path / "said").read_text()
