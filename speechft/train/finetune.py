@@ -43,7 +43,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         UsageError: an unknown override or an impossible setting.
         SpeechFTError: bad data, an interruption, a loss that stays non-finite.
     """
-    settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
+    settings = going_on(config if isinstance(config, Mapping) else compose("train", config), out)
     if "kind" in settings["upstream"]:  # a class of the user's own: from here on the folder that is made of it
         from speechft.upstreams.load import conventions
 

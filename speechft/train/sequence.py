@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import read_config, write_config
 from speechft.console import say
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder, write_json, write_text
 from speechft.runs import Run, find_run, set_latest
 from speechft.train import devices
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from speechft.data.joint import Part
 
 
-def going_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+def going_on(settings: Mapping[str, Any], out: str | Path | None = None) -> dict[str, Any]:
     """A configuration with `after: RUN` as one that starts from that run's result; any other as it is.
 
+    Args:
+        out: the folder of the run that goes on; `after=runs/latest` typed again means what it meant the first time,
+            though the latest run is now this one.
+
     Raises:
-        UsageError: `after` is no run.
+        UsageError: `after` is no run, or this one.
         SpeechFTError: the run is not finished.
     """
     if not settings.get("after"):
         return dict(settings)
     before = find_run(str(settings["after"]))
+    if out is not None and before.folder == Path(out).expanduser().resolve():
+        recorded = read_config(before.config).get("after")
+        if not recorded:
+            raise UsageError(f"after={settings['after']} is this run itself", "name the run to start from")
+        before = find_run(recorded)
     if not before.finished:
         raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
     upstream = {**read_config(before.config)["upstream"], "source": str(before.finetuned), "random_seed": None}

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
+from speechft.runs import set_latest
 from speechft.train.finetune import finetune
 from speechft.upstreams.load import load_upstream
 
@@ -18,7 +19,7 @@ def words(train_words):
 
 @pytest.fixture(scope="module")
 def chain(words, librispeech, tmp_path_factory):
-    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear}}}}"
+    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear, specaugment: null}}}}"
     more = ["task=sequential", f"task.tasks={tasks}", "trainer.steps=4"]
     return finetune([*words, *more], tmp_path_factory.mktemp("runs") / "chain")
 
@@ -59,7 +60,13 @@ def test_the_result_merges_with_the_first_model(chain, upstream_folder):
 
 def test_the_same_by_hand(chain, words, tmp_path):
     """`after=` a run is the chain's second part, bit for bit; again it is left alone, as any finished run."""
-    more = ["task=asr", "task.head=linear", "trainer.steps=4", f"after={chain.folder / '1-pr'}"]
+    more = [
+        "task=asr",
+        "task.head=linear",
+        "task.specaugment=null",
+        "trainer.steps=4",
+        f"after={chain.folder / '1-pr'}",
+    ]
     run = finetune([*words, *more], tmp_path / "by_hand")
     assert _same(_weights(run.finetuned), _weights(chain.finetuned))
     record = read_json(run.pretrained)
@@ -67,9 +74,30 @@ def test_the_same_by_hand(chain, words, tmp_path):
     assert finetune([*words, *more], run.folder).folder == run.folder
 
 
+def test_after_the_latest_run_typed_again(chain, words, tmp_path, monkeypatch):
+    """The latest run is then the one that was begun, but what was meant is the one it began from."""
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    set_latest(chain.folder / "1-pr")
+    again = [
+        *words,
+        "task=asr",
+        "task.head=linear",
+        "task.specaugment=null",
+        "trainer.steps=4",
+        f"after={tmp_path / 'latest'}",
+    ]
+    run = finetune(again, tmp_path / "run")
+    assert (tmp_path / "latest").resolve() == run.folder
+    (run.finetuned / "model.safetensors").unlink()  # as if interrupted
+    assert _same(_weights(finetune(again, run.folder).finetuned), _weights(chain.finetuned))
+    assert read_json(run.pretrained)["started_from"]["run"] == str(chain.folder / "1-pr")
+    with pytest.raises(UsageError, match="is this run itself; name the run to start from"):
+        finetune([*words, f"after={chain.folder / '1-pr'}"], chain.folder / "1-pr")
+
+
 def test_a_finished_chain_is_left_alone_and_a_changed_one_refused(chain, words, librispeech):
     before = chain.metrics.read_text()
-    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear}}}}"
+    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}}}, asr: {{head: linear, specaugment: null}}}}"
     more = ["task=sequential", f"task.tasks={tasks}"]
     assert finetune([*words, *more, "trainer.steps=4"], chain.folder).metrics.read_text() == before
     with pytest.raises(UsageError, match=r"trainer.steps: 4 -> 5"):
@@ -78,7 +106,7 @@ def test_a_finished_chain_is_left_alone_and_a_changed_one_refused(chain, words, 
 
 def test_a_mistake_in_a_later_part_can_be_mended(words, tmp_path):
     def train(hidden):
-        tasks = f"{{asr: {{head: linear}}, second: {{task: asr, head: linear, hidden: {hidden}, units: runes}}}}"
+        tasks = f"{{asr: {{head: linear, specaugment: null}}, second: {{task: asr, head: linear, hidden: {hidden}, units: runes}}}}"
         tasks = tasks.replace("runes", "characters") if hidden == 8 else tasks
         return finetune([*words, "task=sequential", f"task.tasks={tasks}", "trainer.steps=2"], tmp_path / "chain")
 
@@ -103,7 +131,9 @@ def test_mistakes_are_explained(words, chain, tmp_path):
 
 def test_one_upstream_for_each_task_merged(chain, words, upstream_folder, tmp_path):
     """Two runs from one θ0, merged by hand: θ0 + α times the mean of both updates."""
-    other = finetune([*words, "task=asr", "task.head=linear", "trainer.steps=4", "seed=3"], tmp_path / "asr")
+    other = finetune(
+        [*words, "task=asr", "task.head=linear", "task.specaugment=null", "trainer.steps=4", "seed=3"], tmp_path / "asr"
+    )
     first = chain.folder / "1-pr" / "finetuned"
     merged = merge(upstream_folder, [first, other.finetuned], [0.5], out=tmp_path / "merged")[0]
     origin, one, two, result = (_weights(folder) for folder in (upstream_folder, first, other.finetuned, merged.folder))
