@@ -18,6 +18,7 @@ from speechft.choosing.pareto import Point
 DRAWS = 200
 LEAST = 10
 """Of fewer utterances draws say nothing."""
+_TRIES = 10
 LIKELY = 0.1
 """Share of the draws from which on an α is named as one that would have been chosen as well."""
 
@@ -26,6 +27,8 @@ def redrawn(
     summary: Callable[[Sequence[Any]], Mapping[str, float]], scores: Sequence[Any], metric: str, draws: int = DRAWS
 ) -> list[float] | None:
     """A metric on draws of a set; None where the set is too small to draw from.
+
+    Of several tasks' utterances a draw may hold none of the metric's own: another one is taken in its place.
 
     Args:
         summary: a task's: the metrics of a set, from its utterances' scores.
@@ -36,8 +39,14 @@ def redrawn(
     if len(scores) < LEAST:
         return None
     generator = np.random.default_rng(len(scores))
-    chosen = (generator.integers(len(scores), size=len(scores)) for _ in range(draws))
-    return [float(summary([scores[place] for place in one])[metric]) for one in chosen]
+    found: list[float] = []
+    for _ in range(_TRIES * draws):
+        metrics = summary([scores[place] for place in generator.integers(len(scores), size=len(scores))])
+        if metric in metrics:
+            found.append(float(metrics[metric]))
+        if len(found) == draws:
+            return found
+    return None
 
 
 def interval(values: Sequence[float]) -> list[float]:

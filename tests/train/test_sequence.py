@@ -11,7 +11,6 @@ from speechft.runs import set_latest
 from speechft.train.finetune import finetune
 from speechft.upstreams.load import load_upstream
 
-
 # SpecAugment's widths are for 768 channels: of 32 it may leave none.
 ASR = "{head: linear, specaugment: null}"
 
