@@ -117,13 +117,28 @@ def _variant(record: Mapping[str, Any]) -> list[Any]:
     return [one for one in (parameters, record.get("choices")) if one]
 
 
+_WITHOUT_EFFECT = {
+    "": ("seed", "name", "allow_changed_config"),
+    "data": ("workers",),
+    "trainer": ("device", "threads", "log_every", "checkpoint_every", "keep", "trackers", "keep_cnn", "keep_cnn_gb",
+                "gradient_checkpointing"),
+}  # fmt: skip
+"""By section: what two runs of one recipe may differ in."""
+
+
 def _recipe(run: Path | None) -> dict[str, Any] | None:
-    """A run's configuration without its seed; None where there is none to read."""
+    """A run's configuration without its seed, and without what says only how it is computed; None where there is none
+    to read."""
     if run is None:
         return None
     from speechft.config.compose import read_config
 
     try:
-        return {key: value for key, value in read_config(Run(run).config).items() if key not in ("seed", "name")}
+        config = _without(read_config(Run(run).config), "")
+        return {key: _without(value, key) if isinstance(value, Mapping) else value for key, value in config.items()}
     except Exception:  # written by hand, or by another version
         return None
+
+
+def _without(section: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in _WITHOUT_EFFECT.get(name, ())}

@@ -24,3 +24,19 @@ def test_a_merge_done_otherwise_is_another_family(tmp_path):
     family = {weights: lineages.of({"sha256": weights}).family for weights in ("a", "b", "c", "d", "e", "f", "tuned")}
     assert family["a"] == family["b"] == family["tuned"] and family["d"] == family["e"]
     assert len({family[weights] for weights in "acdf"}) == 4
+
+
+def test_seeds_are_of_one_family_however_they_were_computed(tmp_path):
+    """Device, logging and the like do not tell runs apart; a rate does."""
+    settings = {
+        "0": "{lr: 0.001, log_every: 10, device: cpu}", "1": "{lr: 0.001, device: cuda, keep_cnn: disk}",
+        "2": "{lr: 0.002, log_every: 10, device: cpu}",
+    }  # fmt: skip
+    lineages, family = Lineages(), {}
+    for seed, trainer in settings.items():
+        run = write_run(tmp_path / seed, "base", f"tuned{seed}", {0.25: f"a{seed}"})
+        data = f"{{workers: {seed}, batch_size: 8}}"
+        (run / "config.yaml").write_text(f"seed: {seed}\ntrainer: {trainer}\ndata: {data}\nname: run{seed}\n")
+        lineages.look_at(run)
+        family[seed] = lineages.of({"sha256": f"a{seed}"}).family
+    assert family["0"] == family["1"] != family["2"]
