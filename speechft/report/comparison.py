@@ -27,6 +27,7 @@ class Comparison:
 
     Attributes:
         columns: in SUPERB's order.
+        origins: for each row, the number of its own pre-trained upstream's row, or None.
         bases: for each row, the number of the row it is compared with, or None.
         marks: cells whose recipe is another: (row, column key) -> letter of the footnote.
         footnotes: letter -> what differs.
@@ -45,6 +46,7 @@ class Comparison:
         records = {key: scores[0] for row in rows for key, scores in row.scores.items()}
         columns = [column(one.task, one.metric, one.higher_better) for one in records.values()]
         self.columns = sorted(columns, key=lambda one: place(one.key))
+        self.origins = self._origins()
         self.bases = self._bases(base)
         self._letters: dict[str, str] = {}
         self.marks: dict[tuple[int, str], str] = {}
@@ -64,37 +66,54 @@ class Comparison:
                 if wanted in names:
                     return [None if other == number else number for other in range(len(self.rows))]
             raise UsageError(f"no row is named {wanted}", f"--base can be {', '.join(row.name for row in self.rows)}")
-        origins: dict[str, list[int]] = {}
-        for number, row in enumerate(self.rows):
-            if row.pretrained:
-                origins.setdefault(row.entries[0].weights, []).append(number)
-        single = next(iter(origins.values())) if len(origins) == 1 else []
-        bases: list[int | None] = []
-        for number, row in enumerate(self.rows):
-            if row.pretrained:
-                bases.append(None)
-            elif row.lineage:
-                bases.append(self._nearest(number, origins.get(row.lineage.pretrained, [])))
-                if bases[-1] is None:
-                    name = self.lineages.pretrained.get(row.lineage.pretrained, "its pre-trained upstream")
-                    self.notes.append(
-                        f"{row.name} started from {name}, which was not scored: "
-                        f"speechft eval superb {name} gives the row to compare with"
-                    )
+        bases = [None if row.pretrained else one for row, one in zip(self.rows, self.origins, strict=True)]
+        for row, base in zip(self.rows, bases, strict=True):
+            if row.pretrained or not row.lineage:
+                continue
+            if base is not None:
+                self._note_hearing(row, self.rows[base])
             else:
-                bases.append(self._nearest(number, single))
+                name = self.lineages.pretrained.get(row.lineage.pretrained, "its pre-trained upstream")
+                self.notes.append(
+                    f"{row.name} started from {name}, which was not scored: "
+                    f"speechft eval superb {name} gives the row to compare with"
+                )
         alone = all(one is None for one in bases) and not any(row.lineage for row in self.rows)
         if alone and len(self.rows) > 1:
             self.notes.append("no row is known as the pre-trained upstream of another: choose one with --base")
         return bases
 
-    def _nearest(self, number: int, candidates: list[int]) -> int | None:
-        """Of an upstream scored by several recipes, the row with most scores that this one's can be compared with."""
-        ours = self.rows[number].scores
+    def _origins(self) -> list[int | None]:
+        """For each row, the number of its own pre-trained upstream's; the only one there is, where that is unknown."""
+        scored: dict[str, list[int]] = {}
+        for number, row in enumerate(self.rows):
+            if row.pretrained:
+                scored.setdefault(row.entries[0].weights, []).append(number)
+        single = next(iter(scored.values())) if len(scored) == 1 else []
+        return [
+            self._nearest(number, scored.get(row.lineage.pretrained, []) if row.lineage else single)
+            if row.lineage or not row.pretrained else None
+            for number, row in enumerate(self.rows)
+        ]  # fmt: skip
 
-        def fitting(other: int) -> int:
+    def _note_hearing(self, row: Row, base: Row) -> None:
+        """Say it where a model and its upstream were not scored with the same input."""
+        ours, theirs = row.entries[0].hearing, base.entries[0].hearing
+        both = ours.keys() & theirs.keys()
+        changed = differences({key: ours[key] for key in both}, {key: theirs[key] for key in both})
+        if changed:
+            self.notes.append(f"{row.name} heard its input otherwise than {base.name} ({'; '.join(changed)}): "
+                              "that is in the difference too")  # fmt: skip
+
+    def _nearest(self, number: int, candidates: list[int]) -> int | None:
+        """Of an upstream scored several times, the row that hears as this one does and, of several, has most scores
+        that this one's can be compared with."""
+        ours, hearing = self.rows[number].scores, self.rows[number].entries[0].hearing
+
+        def fitting(other: int) -> tuple[bool, int]:
             common = ours.keys() & self.rows[other].scores.keys()
-            return sum(not self._changed(number, other, key) for key in common)
+            alike = self.rows[other].entries[0].hearing == hearing
+            return alike, sum(not self.changed(number, other, key) for key in common)
 
         return max(candidates, key=fitting, default=None)
 
@@ -105,12 +124,13 @@ class Comparison:
             for number in with_score:
                 base = self.bases[number]
                 against = base if base in with_score and base is not None else with_score[0]
-                changed = self._changed(number, against, one.key)
+                changed = self.changed(number, against, one.key)
                 if changed:
                     text = f"{one.title.partition(',')[0]}: {'; '.join(changed)} ({self.rows[against].name})"
                     self.marks[number, one.key] = self._letter(text)
 
-    def _changed(self, number: int, against: int, key: str) -> list[str]:
+    def changed(self, number: int, against: int, key: str) -> list[str]:
+        """In what the recipes of two rows' cells differ, a phrase each."""
         ours, theirs = (recipe(self.rows[one].scores[key][0].record) for one in (number, against))
         return differences(ours, theirs)
 

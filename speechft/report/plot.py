@@ -60,9 +60,8 @@ def alpha_figure(curves: Curves, title: str = "", intervals: Intervals | None = 
             shift = 0.012 * (number - (len(strategies) - 1) / 2)  # bars of several strategies stand side by side
             for alpha, (low, high) in known.items():
                 panel.plot([alpha + shift] * 2, [low, high], color=colour, linewidth=1.2, alpha=0.5)
-        base = next((points[0.0] for points in strategies.values() if 0.0 in points), None)
-        if base:
-            panel.axhline(sum(base) / len(base), color="0.5", linestyle=":", linewidth=1, label="pre-trained")
+        for base in {sum(points[0.0]) / len(points[0.0]) for points in strategies.values() if points.get(0.0)}:
+            panel.axhline(base, color="0.5", linestyle=":", linewidth=1, label="pre-trained")
         panel.axvline(0.25, color="0.85", linewidth=1, zorder=0)
         panel.set(xlabel="α (weight of the fine-tuned side)", title=title_of(task))
     handles = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from speechft.errors import UsageError
 from speechft.figures import checked_formats
-from speechft.files import write_json, write_text
+from speechft.files import sha256_json, write_json, write_text
 from speechft.report.bootstrap import DRAWS, interval
 from speechft.report.choices import read_choices
 from speechft.report.columns import place
@@ -210,19 +210,15 @@ class _Numbers:
         """A plot for each pre-trained upstream: the scores of what was made from it, over α."""
         plots: list[dict[str, Any]] = []
         for origin, name in self.compared.lineages.pretrained.items():
-            families = {
-                row.lineage.family: row.lineage.run for row in self.rows
-                if row.lineage and row.lineage.pretrained == origin
-            }  # fmt: skip
+            lines = self._lines(origin)
             curves: dict[str, dict[str, dict[float, list[float]]]] = {}
             ends: dict[str, dict[str, dict[float, tuple[float, float]]]] = {}
             for one in self.columns:
-                for family, run in families.items():
-                    label = run if list(families.values()).count(run) == 1 else f"{run} ({family[:4]})"
-                    points = self._points(origin, family, one.key)
+                for label, numbers in lines.items():
+                    points = self._points(numbers, one.key)
                     if len(points) > 1:
                         curves.setdefault(one.key, {})[label] = points
-                        ends.setdefault(one.key, {})[label] = self._ends(origin, family, one.key)
+                        ends.setdefault(one.key, {})[label] = self._ends(numbers, one.key)
             if curves:
                 plots.append({"title": f"{name}, fine-tuned and merged with weight α, frozen, scored",
                               "file": "alpha.png", "curves": curves, "intervals": ends, "upstream": name})  # fmt: skip
@@ -231,26 +227,54 @@ class _Numbers:
                 plot["file"] = f"alpha-{number}.png"
         return plots
 
-    def _on_curve(self, origin: str, family: str, key: str) -> Iterator[tuple[float, int]]:
-        """α and number of each row that belongs to a curve."""
+    def _lines(self, origin: str) -> dict[str, list[int]]:
+        """The lines of a plot: label -> numbers of rows. One family's rows are several lines where they were scored by
+        several recipes or heard in several ways, each beside the upstream's row of its own kind."""
+        lines: dict[tuple[str, int | None, str], list[int]] = {}
         for number, row in enumerate(self.rows):
-            if key not in row.scores or (number, key) in self.compared.marks:
-                continue
-            if row.pretrained and any(entry.weights == origin for entry in row.entries):
-                yield 0.0, number
-            elif row.lineage and row.lineage.family == family:
-                yield row.lineage.alpha, number
+            if row.lineage and row.lineage.pretrained == origin:
+                base = self.compared.origins[number]
+                key = row.lineage.family, base, sha256_json(row.entries[0].hearing)
+                lines.setdefault(key, [] if base is None else [base]).append(number)
+        labelled: dict[str, list[int]] = {}
+        runs = {key: self._run(numbers) for key, numbers in lines.items()}
+        families = {key[0]: run for key, run in runs.items()}
+        for (family, base, hearing), numbers in lines.items():
+            label = runs[family, base, hearing]
+            if list(families.values()).count(label) > 1:
+                label += f" ({family[:4]})"
+            if sum(one == family for one, _, _ in lines) > 1:
+                label += f", {self.rows[numbers[-1]].name if base is None else f'against {self.rows[base].name}'}"
+            labelled[label if label not in labelled else f"{label} ({len(labelled) + 1})"] = numbers
+        return labelled
 
-    def _points(self, origin: str, family: str, key: str) -> dict[float, list[float]]:
+    def _run(self, numbers: Sequence[int]) -> str:
+        known = self.rows[numbers[-1]].lineage
+        return known.run if known else ""
+
+    def _on_curve(self, numbers: Sequence[int], key: str) -> Iterator[tuple[float, int]]:
+        """α and number of each row of a line that has a score by the recipe of the line's upstream."""
+        base = self.compared.origins[numbers[-1]]
+        for number in (one for one in numbers if key in self.rows[one].scores):
+            known = self.rows[number].lineage
+            if number == base:
+                yield 0.0, number
+            elif base is not None and key in self.rows[base].scores:
+                if known and not self.compared.changed(number, base, key):
+                    yield known.alpha, number
+            elif known and (number, key) not in self.compared.marks:
+                yield known.alpha, number
+
+    def _points(self, numbers: Sequence[int], key: str) -> dict[float, list[float]]:
         points: dict[float, list[float]] = {}
-        for alpha, number in self._on_curve(origin, family, key):
+        for alpha, number in self._on_curve(numbers, key):
             points.setdefault(alpha, []).extend(score.value for score in self.rows[number].scores[key])
         return points
 
-    def _ends(self, origin: str, family: str, key: str) -> dict[float, tuple[float, float]]:
+    def _ends(self, numbers: Sequence[int], key: str) -> dict[float, tuple[float, float]]:
         """95 % intervals; where several rows share an α, the first one's."""
         ends: dict[float, tuple[float, float]] = {}
-        for alpha, number in self._on_curve(origin, family, key):
+        for alpha, number in self._on_curve(numbers, key):
             samples = self.compared.samples.get((number, key))
             known = None if samples is None else interval(samples)
             if known is not None:

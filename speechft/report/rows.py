@@ -38,6 +38,11 @@ class Entry:
     def weights(self) -> str:
         return str(self.identity.get("sha256"))
 
+    @property
+    def hearing(self) -> dict[str, Any]:
+        """How it hears: input normalisation, padding, pieces, family; all of its identity but names and weights."""
+        return {key: value for key, value in self.identity.items() if key not in ("name", "source", "sha256")}
+
 
 @dataclass
 class Row:
@@ -207,8 +212,7 @@ def _grouped(entries: Iterable[Entry], lineages: Lineages) -> list[Row]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         known = entry.lineage
-        same = {key: entry.identity.get(key) for key in entry.identity if key not in ("name", "source", "sha256")}
-        key = sha256_json([same, known.family if known else entry.weights, known.alpha if known else None])
+        key = sha256_json([entry.hearing, known.family if known else entry.weights, known.alpha if known else None])
         groups.setdefault(key, []).append(entry)
     rows = []
     for members in groups.values():

@@ -174,6 +174,47 @@ def test_other_recipes_are_marked_and_not_compared(run, tmp_path):
     assert [row["base"] for row in rows] == [None, None, "base [superb]", "base [superb]"]  # the recipe that fits
 
 
+def test_a_curve_has_points_of_one_recipe(run, tmp_path):
+    """α = 0 and the others of a line are scored alike, also where another recipe of the upstream comes first."""
+    longer = {"settings": {"steps": 200}}
+    upstream = identity("w25", source=str(run / "merged" / "alpha-0.25"))
+    write_accuracy(tmp_path / "b" / "base", "sid", MORE, identity("w0"), **longer)
+    write_accuracy(tmp_path / "b" / "mine-alpha-0.25", "sid", [1] * 20, upstream, **longer)
+    report = make_report([tmp_path / "runs" / "superb", tmp_path / "b", run], draws=100, out=tmp_path / "o")
+    (plot,) = report["plots"]
+    assert sorted(map(sorted, (line.items() for line in plot["curves"]["sid.acc"].values()))) == [
+        [(0.0, [50]), (0.25, [75]), (0.5, [50])], [(0.0, [75]), (0.25, [100])],
+    ]  # fmt: skip
+    assert sorted(plot["curves"]["sid.acc"]) == ["mine, against base [b]", "mine, against base [superb]"]
+    # the other recipe alone, beside its own row of the upstream
+    report = make_report([tmp_path / "runs" / "superb", tmp_path / "b"], draws=100, out=tmp_path / "o")
+    assert report["plots"][0]["curves"]["sid.acc"] == {"mine": {0.0: [75], 0.25: [100]}}
+
+
+def test_a_model_is_compared_with_what_heard_as_it_did(tmp_path):
+    """Scores of the same weights with another input normalisation are rows, differences and lines of their own."""
+    run = write_run(tmp_path / "mine", "w0", "w1", {0.25: "w25"})
+    tuned = identity("w25", source=str(run / "merged" / "alpha-0.25"))
+    scores = {False: ([0] * 20, [1] * 2 + [0] * 18), True: (HALF, MORE)}
+    for normalize, (before, after) in scores.items():
+        write_accuracy(
+            tmp_path / f"out-{normalize}" / "base", "sid", before, {**identity("w0"), "normalize": normalize}
+        )
+        write_accuracy(tmp_path / f"out-{normalize}" / "tuned", "sid", after, {**tuned, "normalize": normalize})
+    report = make_report([tmp_path / "out-False", tmp_path / "out-True"], draws=100, out=tmp_path / "o")
+    rows = [row for row in report["rows"] if row["base"]]
+    assert [row["cells"]["sid.acc"]["difference"]["mean"] for row in rows] == [10, 25] and report["notes"] == []
+    lines = report["plots"][0]["curves"]["sid.acc"].values()
+    assert sorted(map(sorted, (line.items() for line in lines))) == [
+        [(0.0, [0]), (0.25, [10])], [(0.0, [50]), (0.25, [75])],
+    ]  # fmt: skip
+    # where the upstream was heard in the other way alone, the difference is not the weights' alone
+    (tmp_path / "out-True" / "base" / "sid.json").unlink()
+    report = make_report([tmp_path / "out-False", tmp_path / "out-True"], draws=100, out=tmp_path / "o")
+    assert report["notes"] == ["tuned (2) heard its input otherwise than base (normalize True instead of False): "
+                               "that is in the difference too"]  # fmt: skip
+
+
 def test_what_is_not_superbs_is_said_of_every_row(tmp_path):
     """Another corpus and other parts of LibriSpeech as well as another recipe; published rows stand beside."""
     from speechft.config.locate import read_group
