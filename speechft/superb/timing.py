@@ -11,7 +11,7 @@ import torch
 
 from speechft.data.audio import SAMPLE_RATE
 from speechft.superb.extract import encode
-from speechft.superb.store import Key, Layout
+from speechft.superb.store import Key, Layout, Room
 
 if TYPE_CHECKING:
     from speechft.superb.items import Split
@@ -77,7 +77,8 @@ class _Noise:
     def nbytes(self) -> int:
         return self.layout.total_bytes(self.key)
 
-    def gather(self, items: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def gather(self, items: Sequence[int], room: Room | None = None) -> tuple[np.ndarray, list[int]]:
+        del room
         counts = [int(self.layout.rows[item]) for item in items]
         return np.resize(self.block, (sum(counts), self.layout.layers, self.layout.dim)), counts
 

@@ -10,8 +10,8 @@ from tiny_corpora import save_upstream
 
 from speechft.console import Progress
 from speechft.errors import UsageError
+from speechft.superb import batches, timing
 from speechft.superb import estimate as module
-from speechft.superb import timing
 from speechft.superb.estimate import as_json, estimate, lines, worth_saying
 from speechft.superb.evaluate import evaluate, prepare
 
@@ -99,6 +99,16 @@ def test_speed_and_head_are_measured(configuration, upstream, monkeypatch):
     assert 10 < sid.head_seconds < 10_000 and pr.head_seconds is None
     assert worth_saying([sid, pr])
     assert "head about" in told[0] and "shows once it trains" in told[1] and "what could not be measured" in told[2]
+
+
+def test_a_head_on_features_too_large_for_memory_is_measured(configuration, upstream, monkeypatch):
+    """As VoxCeleb1's are on a CPU: each batch is then gathered into the same room."""
+    monkeypatch.setattr(module, "WORTH_SECONDS", 1.0)
+    monkeypatch.setattr(timing, "UPSTREAM_SECONDS", 0.5)
+    monkeypatch.setattr(timing, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(batches, "_RESIDENT_BYTES", 0)
+    (sid,), _ = of([upstream], ["sid"], configuration({"steps": 100_000, "eval_step": 5000}))
+    assert sid.head_seconds is not None and 10 < sid.head_seconds < 10_000
 
 
 def test_a_measured_speed_is_the_speed(upstream, configuration, monkeypatch):
