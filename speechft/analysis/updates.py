@@ -60,7 +60,7 @@ def update_norms(base: FolderReader, other: FolderReader) -> dict[str, Any]:
         in each part `modules`: name -> the same three.
 
     Raises:
-        SpeechFTError: the models do not have the same tensors.
+        SpeechFTError: the models do not have the same tensors, or a weight is no finite number.
     """
     found = misfit(base.shapes(), other.shapes(), "that the first lacks")
     if found:
@@ -73,6 +73,10 @@ def update_norms(base: FolderReader, other: FolderReader) -> dict[str, Any]:
         own = sums.setdefault(place_of(name), [0.0, 0.0])
         own[0] += float((other.read(name).double() - origin).square().sum())
         own[1] += float(origin.square().sum())
+        if not all(map(math.isfinite, own)):
+            raise SpeechFTError(
+                f"{name} is not finite in {base.folder} or {other.folder}", "the weights of a model are broken"
+            )
     parts = {
         part: {
             **_norms(pair for (own, _), pair in sums.items() if own == part),

@@ -67,6 +67,18 @@ def test_models_that_do_not_fit(pair, tmp_path):
         update_norms(FolderReader(pair[0]), FolderReader(wider))
 
 
+def test_weights_that_are_not_finite(pair, tmp_path):
+    state = load_file(pair[1] / "model.safetensors")
+    name = next(name for name in state if name.endswith("layers.1.attention.q_proj.weight"))
+    for value in (np.nan, np.inf):
+        state[name][0, 0] = value
+        (tmp_path / "config.json").write_text((pair[1] / "config.json").read_text())
+        save_file(state, tmp_path / "model.safetensors")
+        for models in ((pair[0], tmp_path), (tmp_path, pair[0])):
+            with pytest.raises(SpeechFTError, match=rf"{name} is not finite in .*; the weights of a model are broken"):
+                update_norms(*map(FolderReader, models))
+
+
 @pytest.mark.parametrize(
     ("name", "part", "module"),
     [
