@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from speechft.checkpoints.convention import settled
 from speechft.config.compose import read_config
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json
+from speechft.files import read_json, sha256_json
 from speechft.runs import Run, find_run, is_run, runs_root
 from speechft.superb.sources import model_name
 
@@ -27,6 +27,7 @@ class Model:
         alpha: weight of the fine-tuned side; 1 for a fine-tuned model, None where one number does not say it.
         method: how it was merged; None where it was not.
         origin: what it was fine-tuned from, as settings; None where that is not known.
+        place: the folder that the models of a series are in; empty where it is alone.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     alpha: float | None = None
     method: str | None = None
     origin: Mapping[str, Any] | None = None
+    place: str = ""
 
     @property
     def source(self) -> str:
@@ -69,7 +71,7 @@ def choose(words: Sequence[str | Path] = (), base: str | Path | None = None) -> 
     found: list[Model] = []
     for word, path in zip([str(one) for one in words] or [""], paths, strict=True):
         found += _of_run(Run(path.resolve())) if is_run(path) else [_of_word(word, path)]
-    models = list({model.source: model for model in found}.values())
+    models = _distinct(list({model.source: model for model in found}.values()))
     home = paths[0].resolve() / "analysis" if is_run(paths[0]) else runs_root() / "analysis"
     if base is not None:
         return Chosen(_of_word(str(base), Path(base).expanduser()), models, home)
@@ -85,6 +87,25 @@ def choose(words: Sequence[str | Path] = (), base: str | Path | None = None) -> 
             f"{models[0].name} does not say what it was fine-tuned from", "name the pre-trained model before it"
         )
     return Chosen(models[0], models[1:], home)
+
+
+def _distinct(models: Sequence[Model]) -> list[Model]:
+    """Runs in two places may be called the same (a sweep's `0`): no two models share a name, no two runs a series."""
+    names: dict[str, str] = {}
+    series: dict[str, list[str]] = {}
+    result = []
+    for model in models:
+        name = model.name  # told apart as `eval superb` does
+        if names.setdefault(name, model.source) != model.source:
+            name = f"{name}-{sha256_json(model.source)[:8]}"
+        places = series.setdefault(model.series, [])
+        place = model.place or model.source
+        if place not in places:
+            places.append(place)
+        number = places.index(place) + 1
+        label = model.series if number == 1 else f"{model.series} ({number})"
+        result.append(replace(model, name=name, series=label))
+    return result
 
 
 def _of_run(run: Run) -> list[Model]:
@@ -127,7 +148,8 @@ def _of_folder(folder: Path) -> Model:
         series = name if strategy is None or strategy in name else f"{name} ({strategy})"
         if method not in (None, "linear"):
             series += f", {method}"
-        return Model(str(settings["name"]), settings, series, strategy, alpha, method, _pretrained(run))
+        place = str(run.folder)
+        return Model(str(settings["name"]), settings, series, strategy, alpha, method, _pretrained(run), place)
     origin = None
     parents = [one for one in record.get("parents", ()) if isinstance(one, Mapping)]
     base = next((one for one in parents if one.get("role") == "pretrained"), None)
@@ -138,7 +160,8 @@ def _of_folder(folder: Path) -> Model:
         origin = {"name": model_name(base["path"]), "source": str(base["path"]), "sha256": base.get("sha256"),
                   **({} if heard is None else {"normalize": bool(heard)})}  # fmt: skip
     series = folder.parent.name if record else str(settings["name"])
-    return Model(str(settings["name"]), settings, series, None, alpha, method, origin)
+    place = str(folder.parent) if record else ""
+    return Model(str(settings["name"]), settings, series, None, alpha, method, origin, place)
 
 
 def _strategy(run: Run) -> str | None:

@@ -107,6 +107,28 @@ def test_what_is_compared_with(place, tmp_path, monkeypatch):
         choose([tmp_path / "third"])
 
 
+def test_models_of_one_name_in_two_places(place, tmp_path, monkeypatch, without_plots):
+    """The runs of two sweeps may both be called `0`: neither their names nor their layer weights become one."""
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path / "runs"))
+    runs = [make_run(tmp_path / sweep / "0", place / "base", moved) for sweep, moved in (("a", 0.3), ("b", 0.6))]
+    for number, run in enumerate(runs):
+        weights = FolderReader(run / "finetuned").sha256()
+        write_weights(run / "superb" / "0-finetuned", "sid", weights, [1.0 - number, 0.0, number])
+    found = analyze(runs, audio=None, out=tmp_path / "out")
+    models = found["models"]
+    assert [model["source"] for model in models] == [
+        str(run / part) for run in runs for part in ("merged/alpha-0.5", "finetuned")
+    ]  # fmt: skip
+    names = [model["name"] for model in models]
+    assert names[:2] == ["0-alpha-0.5", "0-finetuned"] and len(set(names)) == 4
+    assert names[3].startswith("0-finetuned-")
+    first, second = models[1]["series"], models[3]["series"]
+    assert [model["series"] for model in models] == [first, first, second, second] and first != second
+    weights = {name: own["weights"] for name, own in found["layer_weights"]["sid"].items()}
+    assert weights == {names[1]: [1.0, 0.0, 0.0], names[3]: [0.0, 0.0, 1.0]}
+
+
 def test_figures_and_files(place, tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHFT_RUNS", str(place / "runs"))
     mine = place / "runs" / "mine"
