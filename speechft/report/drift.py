@@ -24,13 +24,18 @@ def runs_of(rows: Iterable[Row], paths: Sequence[Path] = ()) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
-def read_analyses(folders: Iterable[Path], notes: list[str]) -> list[dict[str, Any]]:
+def read_analyses(folders: Iterable[Path], notes: list[str], rows: Iterable[Row] = ()) -> list[dict[str, Any]]:
     """The content of each `analysis/analysis.json`; those of one base and one audio are joined, each model once.
 
     Args:
         folders: runs.
         notes: what cannot be read is said here.
+        rows: of the table; a model that was analysed with other weights than the same folder was scored with is left
+            out.
     """
+    scored: dict[str, set[str]] = {}
+    for entry in (entry for row in rows for entry in row.entries):
+        scored.setdefault(str(entry.identity.get("source")), set()).add(entry.weights)
     joined: dict[tuple[str, str], dict[str, Any]] = {}
     for path in (folder / "analysis" / "analysis.json" for folder in folders):
         if not path.is_file():
@@ -43,9 +48,15 @@ def read_analyses(folders: Iterable[Path], notes: list[str]) -> list[dict[str, A
         except (SpeechFTError, KeyError, TypeError) as error:
             notes.append(f"left out: {path} is not the result of an analysis ({type(error).__name__}); run it again")
             continue
+        fresh = [one for one in models if one["sha256"] in scored.get(str(one.get("source")), {one["sha256"]})]
+        old = ", ".join(str(model["name"]) for model in models if model not in fresh)
+        if old:
+            notes.append(f"left out: {path} knows other weights of {old} than were scored; run speechft analyze again")
+        if not fresh:
+            continue
         known = joined.setdefault(key, {"base": found["base"], "audio": audio, "models": [], "notes": []})
         seen = {model["sha256"] for model in known["models"]}
-        known["models"] += [model for model in models if model["sha256"] not in seen]
+        known["models"] += [model for model in fresh if model["sha256"] not in seen]
         known["notes"] = list(dict.fromkeys([*known["notes"], *found.get("notes", ())]))
     return list(joined.values())
 

@@ -65,7 +65,7 @@ def make_report(
     runs = runs_of(found.rows, places)
     report = {
         **_Numbers(compared, chosen).all(published), "choices": read_choices(runs, notes),
-        "drift": read_analyses(runs, notes),
+        "drift": read_analyses(runs, notes, found.rows),
         "layer_weights": learned(found.rows, compared.bases), "runs": described_runs(runs),
         "environment": environment(found.rows), "notes": list(dict.fromkeys(notes)),
     }  # fmt: skip

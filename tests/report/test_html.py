@@ -176,3 +176,20 @@ def test_a_damaged_analysis_is_said(tmp_path):
     (run / "analysis" / "analysis.json").write_text('{"models": 3}')
     report = make_report([run], draws=100)
     assert report["drift"] == [] and any("analysis.json is not the result of an analysis" in n for n in report["notes"])
+
+
+def test_an_analysis_of_other_weights_than_were_scored_is_left_out(tmp_path):
+    """A folder may have been merged again since: its name alone does not make the figures those of the table's row."""
+    run = write_run(tmp_path / "mine", "w0", "w1", {0.25: "w25"})
+    source = str(run / "merged" / "alpha-0.25")
+    write_accuracy(run / "superb" / "mine-alpha-0.25", "sid", HALF, identity("w25", source=source))
+    found = analysis("w0", {"mine-alpha-0.25": ("older", 0.25, 1.2), "mine-finetuned": ("w1", 1.0, 4.5)})
+    found["models"][0]["source"] = source
+    (run / "analysis").mkdir()
+    (run / "analysis" / "analysis.json").write_text(json.dumps(found))
+    report = make_report([run], draws=100)
+    assert [model["name"] for model in report["drift"][0]["models"]] == ["mine-finetuned"]
+    told = "analysis.json knows other weights of mine-alpha-0.25 than were scored; run speechft analyze again"
+    assert any(told in note for note in report["notes"])
+    (run / "analysis" / "analysis.json").write_text(json.dumps({**found, "models": found["models"][:1]}))
+    assert make_report([run], draws=100)["drift"] == []
