@@ -28,7 +28,10 @@ def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     settings["engine"] = record.get("engine")
     settings["precision"] = record.get("precision", "no")
     settings["compile"] = bool(record.get("compile", False))
+    settings["frames_dtype"] = record.get("frames_dtype", "float32")
     settings["data"] = record.get("data")
+    if record.get("lists"):
+        settings["lists"] = record["lists"]
     return settings
 
 
@@ -39,7 +42,11 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         one, other = ours.get(key), theirs.get(key)
         if one == other:
             continue
-        if key == "data":
+        if key == "lists":
+            if one and other:  # older results do not have them
+                names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+                phrases.append(f"another {', '.join(names)}")
+        elif key == "data":
             phrases.append("other data (files of train, dev or test, or how they are read)")
         else:
             phrases += _phrases(key, one, other)

@@ -12,7 +12,7 @@ from speechft.files import sha256_json
 from speechft.report.collect import Score, read_metrics
 from speechft.report.columns import known_keys
 from speechft.report.lineage import Lineage, Lineages
-from speechft.report.recipes import recipe
+from speechft.report.recipes import differences, recipe
 from speechft.runs import is_run, runs_root
 
 _TASKS = {key.partition(".")[0] for key in known_keys()}
@@ -228,12 +228,12 @@ def _grouped(entries: Iterable[Entry], lineages: Lineages) -> list[Row]:
 
 def _of_one_recipe(entries: list[Entry]) -> list[list[Entry]]:
     """Results of one model by different recipes are rows of their own, never averaged."""
-    clusters: list[tuple[dict[str, str], list[Entry]]] = []
+    clusters: list[tuple[dict[str, dict[str, Any]], list[Entry]]] = []
     for entry in entries:
-        recipes = {score.task: sha256_json(recipe(score.record)) for score in entry.scores.values()}
+        recipes = {score.task: recipe(score.record) for score in entry.scores.values()}
         for known, members in clusters:
-            if all(known.get(task, one) == one for task, one in recipes.items()):
-                known.update(recipes)
+            if not any(differences(known[task], one) for task, one in recipes.items() if task in known):
+                known.update({task: {**known.get(task, {}), **one} for task, one in recipes.items()})
                 members.append(entry)
                 break
         else:

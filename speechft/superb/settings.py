@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import UsageError
-from speechft.files import cache_dir, sha256_json
+from speechft.files import cache_dir, sha256_file, sha256_json
 from speechft.superb.store import VERSION
 from speechft.superb.tasks import UNSUPPORTED
 from speechft.superb.tasks.checks import number, whole_numbers
@@ -79,6 +79,13 @@ class Settings:
         from speechft.superb.tasks.text import split_names
 
         return {split: split_names(self.data, split) for split in SPLITS} if "librispeech" in task.needs else {}
+
+    def lists(self, task: Any) -> dict[str, list[str]]:
+        """SHA-256 of the lists that a task is given (lexicon, phones, trials, a split): key of `data` -> hashes. What
+        is asked of the audio is in them, which the hash of the audio does not have."""
+        keys = (*task.needs, *task.optional, *(("phones",) if "lexicon" in task.needs else ()))
+        files = {key: [path for path in task.paths(self.data, key) if path.is_file()] for key in keys}
+        return {key: [sha256_file(path) for path in paths] for key, paths in files.items() if paths}
 
     @classmethod
     def read(cls, cfg: Mapping[str, Any]) -> Settings:

@@ -253,6 +253,30 @@ def test_how_many_processes_worked_is_no_recipe():
     ]
 
 
+def test_scores_on_other_lists_are_marked(run, tmp_path):
+    """The same audio with another lexicon has other phones to be found; frames in half precision are others."""
+    base = tmp_path / "runs" / "superb" / "base"
+    for name, source in (("mine-alpha-0.25", "w25"), ("mine-alpha-0.5", "w50")):
+        alpha = name.removeprefix("mine-")
+        upstream = identity(source, source=str(run / "merged" / alpha))
+        lists = {"lexicon": ["b" if source == "w25" else "a"], "phones": ["c"]}
+        write_errors(run / "superb" / name, "pr", "per", [(1, 10), (0, 30)], upstream, lists=lists)
+    write_errors(base, "pr", "per", [(4, 10), (0, 30)], identity("w0"), lists={"lexicon": ["a"], "phones": ["c"]})
+    write_accuracy(run / "superb" / "mine-alpha-0.5", "sid", HALF, upstream, frames_dtype="float16")
+    report = make_report([run], draws=100)
+    cells = {name: row["cells"] for name, row in rows_of(report).items()}
+    assert cells["mine-alpha-0.25"]["pr.per"]["difference"] is None
+    assert cells["mine-alpha-0.5"]["pr.per"]["difference"]["mean"] == pytest.approx(-7.5)
+    assert cells["mine-alpha-0.5"]["sid.acc"]["difference"] is None
+    assert list(report["footnotes"].values()) == [
+        "PR: another lexicon (base)", "SID: frames_dtype float16 instead of float32 (base)"
+    ]  # fmt: skip
+    # results from before lists were written down are taken as they were
+    write_errors(base, "pr", "per", [(4, 10), (0, 30)], identity("w0"))
+    report = make_report([run], draws=100)
+    assert rows_of(report)["mine-alpha-0.25"]["cells"]["pr.per"]["difference"]["mean"] == pytest.approx(-7.5)
+
+
 def test_an_unfinished_evaluation_leaves_gaps(run):
     (run / "superb" / "mine-alpha-0.5" / "pr.json").unlink()
     (run / "superb" / "mine-alpha-0.5" / "pr.utterances.jsonl").unlink()

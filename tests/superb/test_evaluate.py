@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from tiny_corpora import save_upstream
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json
+from speechft.report.recipes import differences, recipe
 from speechft.superb.evaluate import evaluate
 from speechft.superb.sources import model_name, named
 
@@ -217,6 +220,20 @@ def test_half_precision_frames(configuration, upstream):
     full = evaluate([upstream], ["pr"], cfg=configuration(), progress=Listener())[0]
     half = evaluate([upstream], ["pr"], cfg=configuration(frames_dtype="float16"), progress=Listener())[0]
     assert half["loss"] == pytest.approx(full["loss"], abs=2e-2) and half["loss"] != full["loss"]
+    assert (full["frames_dtype"], half["frames_dtype"]) == ("float32", "float16")
+
+
+def test_a_result_says_which_lists_it_is_of(configuration, upstream, tmp_path):
+    """Another lexicon for the same audio: the audio's hash stays, what is asked of it does not."""
+    cfg = configuration(tasks=["pr"])
+    first = evaluate([upstream], cfg=cfg, progress=Listener())[0]
+    words = [line.split() for line in Path(cfg["data"]["lexicon"]).read_text().splitlines() if line.strip()]
+    other = tmp_path / "lexicon.txt"
+    other.write_text("".join(f"{' '.join([word, *phones, phones[-1]])}\n" for word, *phones in words))
+    second = evaluate([upstream], cfg={**cfg, "data": {**cfg["data"], "lexicon": str(other)}}, progress=Listener())[0]
+    assert first["data"] == second["data"] and first["metrics"] != second["metrics"]
+    assert second["lists"]["lexicon"] == [hashlib.sha256(other.read_bytes()).hexdigest()] != first["lists"]["lexicon"]
+    assert differences(recipe(second), recipe(first)) == ["another lexicon"]
 
 
 def test_reduced_precision_is_another_result_of_other_features(configuration, upstream_folder, tmp_path):
