@@ -109,6 +109,11 @@ def _explained(path: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SpeechFTError(f"{path} cannot be written", "choose another folder with --out") from error
+        if number in (errno.ENOTDIR, errno.EEXIST) and any(one.is_file() for one in path.parents):
+            file = next(one for one in path.parents if one.is_file())
+            raise SpeechFTError(
+                f"{path} cannot be written, for {file} is a file", "move it, or choose another folder"
+            ) from error
         raise
 
 

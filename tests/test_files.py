@@ -51,6 +51,18 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
+def test_a_file_where_a_folder_should_be_is_one_clear_line(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    said = f"{tmp_path / 'out'} is a file; move it, or choose another folder"
+    for place in (tmp_path / "out" / "report.json", tmp_path / "out" / "deep" / "a.json"):
+        with pytest.raises(SpeechFTError) as found:
+            files.write_text(place, "x")
+        assert str(found.value) == f"{place} cannot be written, for {said}"
+    with pytest.raises(SpeechFTError, match="is a file; move it, or"), files.whole_folder(tmp_path / "out" / "a"):
+        pass
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_files_are_readable_by_others(tmp_path):
     before = os.umask(0o022)
     try:
