@@ -98,7 +98,8 @@ class Lineages:
             self._keep(str(tuned[0].get("sha256")), Lineage(1.0, base[0], plain, name))
 
     def _keep(self, weights: str, lineage: Lineage) -> None:
-        if weights not in self.pretrained and lineage.alpha != 0.0:
+        # also of a model that others were fine-tuned from in turn, whichever of their runs is looked at first
+        if weights != lineage.pretrained and lineage.alpha != 0.0:
             self._known.setdefault(weights, lineage)
 
 

@@ -290,7 +290,8 @@ def _sorted(rows: list[Row]) -> list[Row]:
     def place(item: tuple[int, Row]) -> tuple[int, int, float, int]:
         number, row = item
         known = row.lineage
-        return (0 if row.pretrained else 1, order[known.family] if known else len(order), known.alpha if known else 0.0,
+        first = 2 if not row.pretrained else 1 if known else 0  # what was fine-tuned itself comes after its upstream
+        return (first, order[known.family] if known else len(order), known.alpha if known else 0.0,
                 number)  # fmt: skip
 
     return [row for _, row in sorted(enumerate(rows), key=place)]

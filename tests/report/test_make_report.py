@@ -355,6 +355,25 @@ def test_two_pretrained_upstreams_each_with_its_own(tmp_path):
     assert [plot["file"] for plot in report["plots"]] == ["alpha-1.png", "alpha-2.png"]
 
 
+def test_one_run_after_another_whichever_is_named_first(tmp_path):
+    """What the second started from is the first's fine-tuned model: α = 1 of one curve and α = 0 of the other."""
+    one, two = (write_run(tmp_path / name, *rest) for name, *rest in (
+        ("one", "w0", "w1", {0.25: "w25"}), ("two", "w1", "w2", {0.25: "v25"})
+    ))  # fmt: skip
+    write_accuracy(one / "superb" / "base", "sid", HALF, identity("w0"))
+    write_accuracy(one / "superb" / "one-finetuned", "sid", MORE, identity("w1", source=str(one / "finetuned")))
+    write_accuracy(two / "superb" / "two-alpha-0.25", "sid", [1] * 20,
+                   identity("v25", source=str(two / "merged" / "alpha-0.25")))  # fmt: skip
+    for paths in ([one, two], [two, one]):
+        report = make_report(paths, draws=100, out=tmp_path / "o")
+        assert sorted((plot["curves"]["sid.acc"] for plot in report["plots"]), key=str) == [
+            {"one": {0.0: [50], 1.0: [75]}}, {"two": {0.0: [75], 0.25: [100]}}
+        ]  # fmt: skip
+        assert [(row["name"], row["base"], row["alpha"]) for row in report["rows"]] == [
+            ("base", None, 0.0), ("one-finetuned", None, 1.0), ("two-alpha-0.25", "one-finetuned", 0.25)
+        ]  # fmt: skip
+
+
 def test_a_run_that_was_scored_beside_its_upstream_is_found_there(run, tmp_path):
     expected = make_report([run], draws=100)
     for folder in sorted((run / "superb").iterdir()):
