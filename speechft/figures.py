@@ -92,6 +92,11 @@ def as_svg(figure: Any) -> str:
     return text.getvalue()
 
 
+def plain(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: what stands between two dollar signs would be a formula."""
+    return name.replace("$", r"\$")
+
+
 def faded(colour: str, share: float) -> tuple[float, float, float]:
     """A colour mixed with white: `share` 1 is the colour itself, 0 white."""
     from matplotlib.colors import to_rgb

@@ -66,8 +66,9 @@ def similarity(models: Models, base: str) -> Any:
         for model, (colour, marker, line) in zip(models, styled(models), strict=True):
             states = [one["layer"] for one in model["layers"]]
             values = [float("nan") if one[key] is None else one[key] for one in model["layers"]]
-            panel.plot(states, values, linestyle=line, color=colour, marker=marker, markersize=4, label=model["name"])
-        panel.set(xlabel="hidden state (0: input of the first layer)", title=f"{name} to {base}")
+            panel.plot(states, values, linestyle=line, color=colour, marker=marker, markersize=4,
+                       label=figures.plain(model["name"]))  # fmt: skip
+        panel.set(xlabel="hidden state (0: input of the first layer)", title=f"{name} to {figures.plain(base)}")
         panel.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -96,12 +97,12 @@ def similarity_by_update(models: Models, base: str) -> Any:
                 marker=marker,
                 linestyle="",
                 color=colour,
-                label=label,
+                label=figures.plain(label),
             )
             for x, y, alpha in points:
                 if alpha is not None:
                     panel.annotate(f"{alpha:g}", (x, y), textcoords="offset points", xytext=(5, 4), fontsize=7)
-        panel.plot([0], [1], "*", color="black", markersize=10, label=base, zorder=3)
+        panel.plot([0], [1], "*", color="black", markersize=10, label=figures.plain(base), zorder=3)
         panel.set(xlabel=_RELATIVE + "  (numbers: α)", ylabel=f"{name}, mean over hidden states")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -116,7 +117,7 @@ def updates(models: Models) -> Any:
         own = model["update"]["parts"]
         values = [_per_cent(own[part]["relative"]) if part in own else float("nan") for part in parts]
         panel.plot(range(len(parts)), values, linestyle=line, color=colour, marker=marker, markersize=4,
-                   label=model["name"])  # fmt: skip
+                   label=figures.plain(model["name"]))  # fmt: skip
     panel.set(ylabel=_RELATIVE, ylim=(0, None))
     panel.set_xticks(range(len(parts)), [part.replace("layers.", "layer ") for part in parts], rotation=40, ha="right")
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -156,7 +157,7 @@ def modules(models: Models) -> Any:
         labels = [part.replace("layers.", "layer ") for part in layers]
         panel.set_yticks([0.5 + place for place in range(len(layers))], labels)
         panel.invert_yaxis()
-        panel.set_title(model["name"])
+        panel.set_title(figures.plain(model["name"]))
         panel.grid(False)
     figure.colorbar(image, ax=list(axes[0]), label=_RELATIVE).solids.set_rasterized(False)
     return figure
@@ -222,5 +223,6 @@ def layer_weights(tasks: Mapping[str, Mapping[str, Any]], base: str, looks: Mapp
 
 def _weights(panel: Any, values: Sequence[float], name: str, look: Any) -> None:
     colour, marker, line = (_PRETRAINED, "o", "-") if look is None else look
-    panel.plot(range(len(values)), values, linestyle=line, color=colour, marker=marker, markersize=4, label=name,
-               linewidth=3.0 if look is None else 1.5, alpha=0.6 if look is None else 1.0)  # fmt: skip
+    panel.plot(range(len(values)), values, linestyle=line, color=colour, marker=marker, markersize=4,
+               label=figures.plain(name), linewidth=3.0 if look is None else 1.5,
+               alpha=0.6 if look is None else 1.0)  # fmt: skip

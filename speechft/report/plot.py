@@ -53,7 +53,8 @@ def alpha_figure(curves: Curves, title: str = "", intervals: Intervals | None = 
             colour, marker, line = figures.STYLES[number % len(figures.STYLES)]
             alphas = sorted(points)
             means = [sum(points[alpha]) / len(points[alpha]) for alpha in alphas]
-            panel.plot(alphas, means, linestyle=line, color=colour, marker=marker, markersize=5, label=strategy)
+            panel.plot(alphas, means, linestyle=line, color=colour, marker=marker, markersize=5,
+                       label=figures.plain(strategy))  # fmt: skip
             for alpha in alphas:
                 panel.plot([alpha] * len(points[alpha]), points[alpha], marker, color=colour, markersize=3, alpha=0.5)
             known = (intervals or {}).get(task, {}).get(strategy, {})
@@ -69,5 +70,5 @@ def alpha_figure(curves: Curves, title: str = "", intervals: Intervals | None = 
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(figures.plain(title), fontsize=11)
     return figure

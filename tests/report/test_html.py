@@ -193,3 +193,17 @@ def test_an_analysis_of_other_weights_than_were_scored_is_left_out(tmp_path):
     assert any(told in note for note in report["notes"])
     (run / "analysis" / "analysis.json").write_text(json.dumps({**found, "models": found["models"][:1]}))
     assert make_report([run], draws=100)["drift"] == []
+
+
+def test_a_name_is_no_formula(tmp_path):
+    """matplotlib reads what stands between dollar signs as one, and stops where it is none."""
+    name = "a$x_$b"
+    run = write_run(tmp_path / name, "w0", "w1", {0.25: "w25"})
+    merged = identity("w25", source=str(run / "merged" / "alpha-0.25"))
+    write_accuracy(run / "superb" / "base", "sid", HALF, identity("w0"), layer_weights=[0.5, 0.5])
+    write_accuracy(run / "superb" / name, "sid", MORE, merged, layer_weights=[0.125, 0.875])
+    found = analysis("w0", {name: ("w25", 0.25, 1.234)})
+    found["base"]["name"] = found["models"][0]["series"] = name
+    (run / "analysis").mkdir()
+    (run / "analysis" / "analysis.json").write_text(json.dumps(found))
+    assert len(make_report([run], draws=100, plots=["svg"])["pictures"]) == 6
