@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from speechft.checkpoints.computing import COMPUTING
 from speechft.checkpoints.convention import tell
 from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.folder import LEARNER, misfit
@@ -15,14 +16,6 @@ from speechft.checkpoints.stream import FolderReader
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.load import locate
-
-_COMPUTING = (
-    "hidden_act", "feat_extract_activation", "feat_extract_norm", "do_stable_layer_norm", "num_attention_heads",
-    "conv_kernel", "conv_stride", "num_conv_pos_embedding_groups", "layer_norm_eps", "squeeze_factor", "num_buckets",
-    "max_bucket_distance", "conv_pos_batch_norm", "feat_proj_layer_norm", "activation_function",
-    "encoder_attention_heads", "scale_embedding", "num_mel_bins", "own",
-)  # fmt: skip
-"""What of a configuration changes the computation, though not the shapes of the weights."""
 
 
 @dataclass
@@ -88,7 +81,7 @@ def _check(base: FolderReader, tuned: list[FolderReader]) -> None:
             raise SpeechFTError(
                 f"{reader.folder} is a {theirs}, {base.folder} a {ours}", "merge models of one architecture"
             )
-        other = [key for key in _COMPUTING if base.config.get(key) != reader.config.get(key)
+        other = [key for key in COMPUTING if base.config.get(key) != reader.config.get(key)
                  and key in base.config and key in reader.config]  # fmt: skip
         if other:
             raise SpeechFTError(

@@ -48,6 +48,8 @@ class Identity:
         padding: how padded batches are computed (`padded.py`).
         chunk_seconds: longer recordings are heard in pieces of so many seconds (`chunked.py`); None for never.
         chunk_overlap: seconds that neighbouring pieces share.
+        computing: hash of what else of the configuration changes the features (`checkpoints/computing.py`), such as the
+            number of attention heads; empty where there is no such thing.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Identity:
     padding: str = "own"
     chunk_seconds: float | None = None
     chunk_overlap: float = 0.0
+    computing: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,7 +70,8 @@ class Identity:
         """What features depend on: the name and the source do not matter."""
         padding = "" if self.padding == "own" else f"-{self.padding}"
         chunks = "" if self.chunk_seconds is None else f"-chunks{self.chunk_seconds:g}+{self.chunk_overlap:g}"
-        return f"{self.family}-{'norm' if self.normalize else 'raw'}{padding}{chunks}-{self.sha256}"
+        heard = f"{'norm' if self.normalize else 'raw'}{padding}{chunks}"
+        return f"{self.family}-{heard}-{self.sha256}" + (f"-{self.computing}" if self.computing else "")
 
 
 class Upstream(nn.Module, ABC):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechft.checkpoints.computing import computing_hash
 from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import UsageError
@@ -122,5 +123,5 @@ def build(
         model = drawn(lambda: _Model(config, bands), random_seed)
     cheapen(model)
     sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
-    identity = Identity(name, "decoar2", source, False, sha256)
+    identity = Identity(name, "decoar2", source, False, sha256, computing=computing_hash(config))
     return Decoar2(model.float(), checkpoint.config, checkpoint.preprocessor, identity).eval()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechft.checkpoints.computing import computing_hash
 from speechft.checkpoints.folder import Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.errors import SpeechFTError, UsageError
@@ -123,7 +124,9 @@ class SpeechEncoder(Upstream):
 
         weights = weights_sha256(self.model.feature_extractor.state_dict())
         scaled = "norm" if self.identity.normalize else "raw"
-        self._kept = KeptCnn(alone, f"{self.identity.family}-{scaled}-{weights}", place, budget)
+        self._kept = KeptCnn(
+            alone, f"{self.identity.family}-{scaled}-{weights}-{self.identity.computing}", place, budget
+        )
         return self._kept
 
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
@@ -264,7 +267,7 @@ def build(
     if padding == "huggingface" and not preprocessor["return_attention_mask"]:
         padding = "huggingface-unmasked"
     sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
-    identity = Identity(name, str(family), source, normalize, sha256, padding)
+    identity = Identity(name, str(family), source, normalize, sha256, padding, computing=computing_hash(model.config))
     if family == "sew":
         from speechft.upstreams.sew import Sew
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from speechft.checkpoints.computing import computing_hash
 from speechft.checkpoints.folder import WHISPER_ENCODER, Checkpoint
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.upstreams.base import Hidden, Identity, Upstream
@@ -164,5 +165,5 @@ def build(
     else:
         model = drawn(lambda: Model(config), random_seed)
     sha256 = checkpoint.sha256 or weights_sha256(model.state_dict())
-    identity = Identity(name, "whisper", source, False, sha256)
+    identity = Identity(name, "whisper", source, False, sha256, computing=computing_hash(config))
     return WhisperEncoder(model.float(), checkpoint.config, checkpoint.preprocessor, identity).eval()

@@ -1,8 +1,11 @@
 """What an upstream is given, looked at before it runs."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from small import save_upstream
 
 from speechft.errors import UsageError
 from speechft.upstreams.load import load_upstream
@@ -30,3 +33,25 @@ def test_an_empty_waveform_gives_a_frame_and_a_batch_may_be_a_tensor():
     upstream = load_upstream("fbank")
     assert upstream([torch.zeros(0), torch.zeros(8_000)]).frames.tolist() == [1, 48]
     assert upstream(torch.zeros(2, 8_000)).last.shape == (2, 48, 240)
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [("hubert", {"num_attention_heads": 4}), ("wavlm", {"hidden_act": "relu"}), ("sew", {"num_attention_heads": 4})],
+)
+def test_what_computes_otherwise_is_another_upstream(family, change, tmp_path):
+    """The same weights give other features, so nothing stored is shared; a default that is left out changes nothing."""
+    folders = {
+        name: save_upstream(tmp_path / name, family, initializer_range=0.3)
+        for name in ("as saved", "changed", "left out")
+    }
+    for name, more in (("changed", change), ("left out", {"layer_norm_eps": None})):
+        file = folders[name] / "config.json"
+        config = {**json.loads(file.read_text()), **more}
+        file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    wave = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    ours, other, same = (load_upstream(folder) for folder in folders.values())
+    assert ours.identity.sha256 == other.identity.sha256 == same.identity.sha256
+    assert not torch.allclose(ours([wave]).last, other([wave]).last, atol=1e-3)
+    assert torch.equal(ours([wave]).last, same([wave]).last)
+    assert ours.identity.key == same.identity.key != other.identity.key
