@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from speechft.files import sha256_json
 from speechft.runs import Run
 from speechft.tasks.build import build_task
 from speechft.train.check import read_corpus
+from speechft.train.metrics import read_metrics
 from speechft.train.schedule import Schedule
-from speechft.train.state import load_head, newest
+from speechft.train.state import load_head, newest, of_step
 from speechft.upstreams.base import Upstream
 
 
@@ -47,7 +49,7 @@ class TrainedHead:
                 f"{run.folder} has no dev set to score on",
                 "give one with --score-with data.dev=[...], or use --score superb",
             )
-        checkpoint = newest(run.checkpoints)
+        checkpoint = _of_result(run)
         if checkpoint is None:
             raise SpeechFTError(f"{run.folder} has no checkpoint left, so no head", "use --score superb")
         self.device, self._seed = device, int(config["seed"])
@@ -123,3 +125,10 @@ class TrainedHead:
 
 def _listed(cuts: CutSet) -> list[tuple[str, float]]:
     return sorted((cut.id, round(cut.duration, 4)) for cut in cuts)
+
+
+def _of_result(run: Run) -> Path | None:
+    """The checkpoint whose weights `finetuned/` has: not the newest where the best were asked for."""
+    ends = [line["finetuned_step"] for line in read_metrics(run.metrics) if "finetuned_step" in line]
+    chosen = of_step(run.checkpoints, ends[-1] if ends else None)
+    return chosen if chosen.is_dir() else newest(run.checkpoints)

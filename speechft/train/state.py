@@ -123,12 +123,15 @@ def _misfit(checkpoint: Path, error: Exception) -> SpeechFTError:
 
 
 def load_head(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The head's tensors, named as in the task, and what the task said about them (`Task.settings`).
+    """The head's tensors, named as in the task, and what the task said about them (`Task.settings`). Averaged ones,
+    where there is an average: it is what `finetuned/` is made of.
 
     Raises:
         SpeechFTError: the checkpoint is damaged.
     """
     prefix = "task."
-    tensors = read_tensors(checkpoint / LEARNER)
+    tensors, state = read_tensors(checkpoint / LEARNER), read_json(checkpoint / _STATE)
+    if "averaged" in state:
+        tensors |= read_tensors(checkpoint / _AVERAGE)
     head = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return head, dict(read_json(checkpoint / _STATE)["task"])
+    return head, dict(state["task"])

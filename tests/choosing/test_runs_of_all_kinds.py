@@ -54,3 +54,20 @@ def test_of_several_tasks_at_once(train_words, librispeech, tmp_path):
     assert head.score(tuned)["pr_per"] == last["dev_pr_per"]
     assert head.score(tuned, refit=3) == head.score(tuned, refit=3)
     assert load_file(run.finetuned / "model.safetensors")
+
+
+@pytest.mark.parametrize("more", [["trainer.finetuned=best"], ["trainer.ema=0.9"]], ids=["best", "average"])
+def test_the_head_is_that_of_the_result(more, train_words, tmp_path):
+    """Neither the newest where the best was asked for, nor the trained one where the average was: the run's own
+    evaluation of what became its result says so."""
+    words = [*train_words, "trainer.steps=16", "trainer.lr=5e-3", "trainer.eval_every=1", "trainer.checkpoint_every=1",
+             *more]  # fmt: skip
+    run = finetune(words, tmp_path / "run", latest=False)
+    lines, config = read_metrics(run.metrics), read_config(run.config)
+    chosen = lines[-1]["finetuned_step"]
+    head = TrainedHead(run, config, load_upstream(config["upstream"]), CPU)
+    (expected,) = [line["dev_per"] for line in lines if line["step"] == chosen and "dev_per" in line]
+    assert head.score(load_upstream(run.finetuned)) == {"per": expected}
+    assert head.identity(0)["head"] == lines[-1]["head_sha256"]
+    if "best" in more[0]:
+        assert chosen < 16
