@@ -64,13 +64,18 @@ def _settle(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[bool]:
-    """Hold a lock file inside, if no other process does; it is removed afterwards, and worth nothing once the process
-    is gone, however it went. Not for threads, and, unlike `flock`'s, not held by what the process forks, such as the
-    workers of a data loader, which outlive a kill by some seconds.
+def claimed(path: Path, threads: bool = False) -> Iterator[bool]:
+    """Hold a lock file inside, if nobody else does; it is removed afterwards, and worth nothing once the process is
+    gone, however it went.
+
+    Args:
+        path: of the lock file.
+        threads: whether the threads of this process are kept apart, too. Such a lock passes to what the process forks;
+            one for processes alone does not, so that a data loader's workers, which outlive a kill by some seconds, do
+            not hold it.
 
     Yields:
-        Whether we are alone. We also are where there are no locks, and where the folder cannot be written, which
+        Whether the work is ours. It also is where there are no locks, and where the folder cannot be written, which
         writing will then say.
     """
     try:
@@ -81,11 +86,12 @@ def alone(path: Path) -> Iterator[bool]:
     except (ImportError, OSError):
         yield True
         return
+    lock = fcntl.flock if threads else fcntl.lockf
     try:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            yield error.errno not in (errno.EACCES, errno.EAGAIN)
+            yield error.errno not in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
             return
         try:
             yield True

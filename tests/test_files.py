@@ -10,7 +10,7 @@ import pytest
 
 from speechft import files
 from speechft.errors import SpeechFTError
-from speechft.files import alone
+from speechft.files import claimed
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -114,8 +114,8 @@ def _holds(path: Path, seconds: str, begin: str = "pass") -> subprocess.Popen:
     code = f"""
 import os, sys, time
 from pathlib import Path
-from speechft.files import alone
-with alone(Path(sys.argv[1])) as ours:
+from speechft.files import claimed
+with claimed(Path(sys.argv[1])) as ours:
     {begin}
     print(ours, flush=True)
     time.sleep({seconds})
@@ -128,12 +128,12 @@ with alone(Path(sys.argv[1])) as ours:
 def test_one_process_is_alone(tmp_path):
     lock = tmp_path / "new" / "lock"
     other = _holds(lock, "60")
-    with alone(lock) as ours:
+    with claimed(lock) as ours:
         assert not ours
     assert lock.is_file()
     other.kill()
     other.wait()
-    with alone(lock) as ours:
+    with claimed(lock) as ours:
         assert ours
     assert not lock.exists()
 
@@ -143,11 +143,11 @@ def test_a_forked_child_holds_nothing(tmp_path):
     other = _holds(tmp_path / "lock", "60", "os.fork() or (time.sleep(3), os._exit(0))")
     other.kill()
     other.wait()
-    with alone(tmp_path / "lock") as ours:
+    with claimed(tmp_path / "lock") as ours:
         assert ours
 
 
 def test_a_folder_that_cannot_be_written_is_not_the_locks_business(tmp_path):
     (tmp_path / "file").write_text("")
-    with alone(tmp_path / "file" / "lock") as ours:
+    with claimed(tmp_path / "file" / "lock") as ours:
         assert ours

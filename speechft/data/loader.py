@@ -98,6 +98,20 @@ def _undisturbed(worker: int) -> None:
     del worker
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """A loader's iterator. While its workers start, signals wait: one that came before `_undisturbed` would end them,
+    and with them the training, without a checkpoint."""
+    if not loader.num_workers or not hasattr(signal, "pthread_sigmask"):
+        return iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Batches:
@@ -197,7 +211,7 @@ class Batches:
             prefetch_factor=4 if self.workers else None, pin_memory=self._pin, generator=torch.Generator(),
             worker_init_fn=_undisturbed,
         )  # fmt: skip
-        for batch in loader:
+        for batch in _started(loader):
             if isinstance(batch, SpeechFTError):
                 raise batch
             self._advance()
@@ -240,8 +254,9 @@ def in_order(cuts: CutSet, seconds: float, rank: int = 0, world: int = 1, worker
     loader = DataLoader(
         _Reader(), sampler=plan[rank::world], batch_size=None, num_workers=workers,  # type: ignore[arg-type]
         generator=torch.Generator(),  # or it would draw from everybody's
+        worker_init_fn=_undisturbed,
     )  # fmt: skip
-    for batch in loader:
+    for batch in _started(loader):
         if isinstance(batch, SpeechFTError):
             raise batch
         yield batch

@@ -7,14 +7,11 @@ Where the file system knows no locks, both make the same shards and the later on
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechft.errors import SpeechFTError
-from speechft.files import is_partial, sha256_file, whole_file, write_json
+from speechft.files import claimed, is_partial, sha256_file, whole_file, write_json
 
 if TYPE_CHECKING:
     from speechft.superb.store import Key, Layout
@@ -110,7 +107,7 @@ class Making:
         description = _valid(self.folder, number, items, self.key, self.layout, self.say)
         if description is not None:
             return description
-        with claimed(self.folder / f".lock-{number:05d}") as ours:
+        with claimed(self.folder / f".lock-{number:05d}", threads=True) as ours:
             if not ours:
                 return None
             description = _valid(self.folder, number, items, self.key, self.layout, lambda text: None)
@@ -130,36 +127,6 @@ class Making:
                 self.say(f"another process is making the last shards of {self.folder}; waiting for it")
         if nothing_else:
             time.sleep(_WAIT_SECONDS)
-
-
-@contextlib.contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold a lock file inside, if nobody else does; it is removed afterwards.
-
-    Yields:
-        Whether the work is ours. It also is where there are no locks, and where the folder cannot be written, which
-        writing will then say.
-    """
-    try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    except (ImportError, OSError):
-        yield True
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            yield error.errno not in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
 
 
 def _valid(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import alone, read_json, sha256_json, write_json
+from speechft.files import claimed, read_json, sha256_json, write_json
 from speechft.runs import Run, choose_folder, set_latest
 from speechft.train import devices
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
@@ -105,7 +105,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     kept = _keep_cnn(upstream, strategy, trainer) if trainer["keep_cnn"] else None
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
-    with alone(run.lock) if first else nullcontext(True) as ours:
+    with claimed(run.lock) if first else nullcontext(True) as ours:
         if not ours:
             raise SpeechFTError(
                 f"{run.folder} is being trained by another process", "wait for it, or choose another --out"

@@ -19,12 +19,12 @@ from listener import Listener
 
 from speechft import files
 from speechft.errors import SpeechFTError, UsageError
+from speechft.files import claimed
 from speechft.superb import extract, shards, store
 from speechft.superb.evaluate import evaluate
 from speechft.superb.extract import encode
 from speechft.superb.fast import FastRun
 from speechft.superb.settings import resolve_devices
-from speechft.superb.shards import claimed
 from speechft.superb.store import FeatureStore, Key, Layout
 
 KEY = Key("hubert-raw-abc", "data", "pooled", "float32")
@@ -185,7 +185,7 @@ def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
         for name in ("00002.bin", "00002.json"):
             shutil.copyfile(source / name, folder / name)
 
-    with claimed(folder / ".lock-00002") as ours:
+    with claimed(folder / ".lock-00002", threads=True) as ours:
         assert ours
 
         def heard(text: str) -> None:
@@ -202,19 +202,19 @@ def test_a_lock_goes_with_its_process(tmp_path):
     lock = tmp_path / "lock"
 
     def hold() -> None:
-        with claimed(lock):
+        with claimed(lock, threads=True):
             (tmp_path / "held").touch()
             time.sleep(60)
 
     process = fork(hold)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    with claimed(lock) as ours:
+    with claimed(lock, threads=True) as ours:
         assert not ours
     process.kill()
     process.join()
     assert lock.exists()
-    with claimed(lock) as ours:
+    with claimed(lock, threads=True) as ours:
         assert ours
     assert not lock.exists()
 

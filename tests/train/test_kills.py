@@ -119,6 +119,7 @@ def test_a_scheduler_that_asks_every_process_gets_a_checkpoint(train_words, tmp_
     os.killpg(child, signal.SIGTERM)
     os.waitpid(child, 0)
     said = (tmp_path / "said").read_text()
+    assert "Interrupted" in said, said
     (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert f"Interrupted: interrupted after step {folder.name.removeprefix('step-')}; run the same" in said
 
