@@ -93,8 +93,12 @@ def as_svg(figure: Any) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as matplotlib shows it letter by letter: what stands between two dollar signs would be a formula."""
-    return name.replace("$", r"\$")
+    """A name as matplotlib shows it letter by letter.
+
+    What stands between two dollar signs would be a formula, and a series whose name begins with a line below would be
+    missing from the legend.
+    """
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def faded(colour: str, share: float) -> tuple[float, float, float]:

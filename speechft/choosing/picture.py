@@ -68,7 +68,7 @@ def figure_of(choice: Mapping[str, Any], name: str) -> Any:
         panel.set(xlabel=_heading(objectives[0]), ylabel=_heading(objectives[1]), title="Pareto front (dashed)")
     axes[0][0].axhline(float("nan"), color=_GREY, linestyle=":", linewidth=1.2, label="pre-trained")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"{name}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
+    figure.suptitle(f"{figures.plain(name)}: α = {choice['chosen']:g} by {choice['rule']['name']}", fontsize=11)
     return figure
 
 

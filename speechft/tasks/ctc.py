@@ -16,7 +16,7 @@ from speechft.errors import SpeechFTError, UsageError
 from speechft.files import write_json
 from speechft.tasks.base import Task
 from speechft.tasks.heads import build_head
-from speechft.tasks.specaugment import augmented, check_options
+from speechft.tasks.specaugment import augmented, check_options, tell_if_narrow
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class CtcTask(Task):
                     f"utterance {cut.id} of the dev set has units that the training set lacks: {sorted(unknown)}",
                     "choose splits that share their units, or give a lexicon",
                 )
+        if self._specaugment:
+            tell_if_narrow(self._specaugment, upstream.dim)
         kind, hidden, dropout = self._head_options
         self.head = build_head(kind, upstream.dim, hidden, len(self.vocabulary), dropout)
         self.ctc = nn.CTCLoss(blank=BLANK, zero_infinity=True)

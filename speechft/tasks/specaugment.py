@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from speechft.console import say_once
 from speechft.errors import UsageError
 
 _NEEDED = ("time_masks", "time_width", "dim_masks", "dim_width")
 _KNOWN = (*_NEEDED, "time_warp")
+_USUAL_DIM = 768
+"""Of the base models, which SUPERB's and the paper's widths are for."""
+_MUCH = 0.25
+"""Mean share of masked dimensions from which it is worth a word; the paper's is 13 % at 768."""
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, int]:
@@ -29,6 +34,23 @@ def check_options(options: Mapping[str, Any]) -> dict[str, int]:
             f"give {', '.join(_NEEDED)} and perhaps time_warp, or null for none",
         )
     return dict(options)
+
+
+def tell_if_narrow(options: Mapping[str, int], dim: int) -> None:
+    """Say so where masks whose widths are for other upstreams take a good part of the dimensions away.
+
+    Args:
+        options: what `check_options` returns.
+        dim: of the hidden states.
+    """
+    # each width is drawn from 0 to dim_width; that masks overlap is left out
+    mean = options["dim_masks"] * options["dim_width"] / 2 / dim
+    if mean > _MUCH:
+        advice = max(int(options["dim_width"] * dim / _USUAL_DIM), 1)
+        say_once(
+            f"SpecAugment masks up to {min(options['dim_masks'] * options['dim_width'], dim)} of this upstream's {dim} "
+            f"dimensions, as its widths are for {_USUAL_DIM}: task.specaugment.dim_width={advice} masks the same share"
+        )
 
 
 def augmented(

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from speechft import console
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import in_order
 from speechft.errors import SpeechFTError, UsageError
@@ -157,6 +158,18 @@ def test_wrong_specaugment_is_one_line(wrong):
     options = wrong if "time_masks" in wrong else {**whole, **wrong}
     with pytest.raises(UsageError, match=r"task\.specaugment: \w+ is missing, unknown or no whole number"):
         build_task({"kind": "ctc", "units": "characters", "specaugment": options})
+
+
+@pytest.mark.parametrize(("width", "told"), [(50, True), (2, False)])
+def test_masks_too_wide_for_a_narrow_upstream_are_told(
+    width, told, librispeech, upstream, cuts, tmp_path, capsys, monkeypatch
+):
+    """The tests' upstream has 32 dimensions: four masks of up to 50 take nearly all, four of up to 2 as the paper's."""
+    monkeypatch.setattr(console, "_said", set())
+    masks = {"time_masks": 2, "time_width": 40, "dim_masks": 4, "dim_width": width}
+    _task(librispeech, specaugment=masks).prepare(upstream, cuts, None, tmp_path)
+    words = f"up to 32 of this upstream's {upstream.dim} dimensions, as its widths are for 768"
+    assert (words in " ".join(capsys.readouterr().err.split())) is told
 
 
 def test_words_that_the_lexicon_lacks_are_named(librispeech, upstream, cuts, tmp_path):
