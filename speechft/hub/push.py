@@ -224,7 +224,8 @@ def _scores(places: Sequence[Path], sha256: str | None) -> list[Score]:
 def _result_files(places: Sequence[Path]) -> Iterator[Path]:
     for folder in places:
         for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
-            if path.with_suffix(".utterances.jsonl").is_file():
+            hidden = path.parent != folder and path.parent.name.startswith(".")
+            if not hidden and path.with_suffix(".utterances.jsonl").is_file():
                 yield path
 
 

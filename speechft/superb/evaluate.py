@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, sha256_json, write_json, write_text
+from speechft.files import sha256_json, write_json, write_text
+from speechft.superb import earlier
 from speechft.superb.settings import Settings, compose
 from speechft.superb.sources import check_source, loaded, named
 from speechft.superb.tasks import get_task
@@ -115,25 +116,27 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
     fingerprint = settings.fingerprint(task, upstream.identity.key)
     finished = finished_before(settings, name, task, upstream)
     if finished is not None:
+        earlier.take_up(result_file, fingerprint)
         progress.say(f"{name} {task.name}: finished before, taken from {result_file}")
         return finished
+    if replaced := earlier.other(result_file, _told(upstream, task, settings)):
+        what = (
+            f"another evaluation's result is there ({replaced}) and will be kept in {earlier.FOLDER}/ beside this one"
+        )
+        progress.say(f"{name} {task.name}: {what}; for both in one report give another --out")
     work = settings.out / name / ".work" / f"{task.name}-{settings.engine}"
     _claim(work, fingerprint)
     began = time.monotonic()
     outcome, data_hash = _guarded(upstream, task, settings, work, fingerprint, progress)
     result = {
         "task": task.name,
-        "upstream": upstream.identity.as_dict(),
-        "engine": settings.engine,
-        "precision": settings.numerics.precision,
-        "compile": settings.numerics.compile,
+        **_told(upstream, task, settings),
         "metrics": {key: value for key, value in outcome.metrics.items() if not key.startswith("loss")},
         "metric": task.metric,
         "higher_better": task.higher_better,
         "lr": outcome.lr,
         **({"lr_search": outcome.search} if outcome.search else {}),
         "steps": outcome.steps,
-        "seed": settings.seed,
         "seconds": round(time.monotonic() - began, 3),
         "versions": {package: version(package) for package in ("speechft", "s3prl", "torch", "transformers")},
         "dev": outcome.dev,
@@ -145,12 +148,12 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
         "lists": settings.lists(task),
         "corpus": settings.corpus(task),
         "splits": settings.splits(task),
-        "settings": dict(settings.superb[task.name]),
         "fingerprint": fingerprint,
     }
     combined = outcome.records.get("utterances")  # of a task with variants
     lines = task.utterances(outcome.records) if combined is None else combined
     result["test_utterances"] = len(lines)
+    earlier.put_aside(result_file)
     utterances = settings.out / name / f"{task.name}.utterances.jsonl"
     write_text(utterances, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_json(result_file, result)
@@ -161,19 +164,22 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
     return result
 
 
+def _told(upstream: Upstream, task: Task, settings: Settings) -> dict[str, Any]:
+    """What of a result is known before it."""
+    return {
+        "upstream": upstream.identity.as_dict(),
+        "engine": settings.engine,
+        "precision": settings.numerics.precision,
+        "compile": settings.numerics.compile,
+        "seed": settings.seed,
+        "settings": dict(settings.superb[task.name]),
+    }
+
+
 def finished_before(settings: Settings, name: str, task: Task, upstream: Upstream) -> dict[str, Any] | None:
-    """The result of an earlier evaluation that was the same, or None."""
-    return _finished(settings.out / name / f"{task.name}.json", settings.fingerprint(task, upstream.identity.key))
-
-
-def _finished(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        result = read_json(path)
-    except SpeechFTError:
-        return None  # damaged: computed again and replaced
-    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+    """The result of an earlier evaluation that was the same, or None; it need not be the last one in its place."""
+    result_file = settings.out / name / f"{task.name}.json"
+    return earlier.finished(result_file, settings.fingerprint(task, upstream.identity.key))
 
 
 def _claim(work: Path, fingerprint: str) -> None:
