@@ -11,6 +11,7 @@ from torch import Tensor
 
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 from speechft.files import sha256_file
+from speechft.tasks.codebooks import OF_BOOKS
 from speechft.upstreams.base import Upstream
 
 Featurize = Callable[[list[Tensor]], list[tuple[Tensor, float, float]]]
@@ -44,8 +45,7 @@ def featurizer(options: dict[str, Any], own: Upstream | None = None) -> tuple[Fe
     needed = _OPTIONS.get(str(kind), tuple(options))
     unknown = sorted(options.keys() - {*common, *needed})
     if unknown:
-        books = ("clusters", "splits", "whiten", "discriminate", "channels", "regress", "weight", "layer", "clean")
-        known = ", ".join((*common, *needed, *books))
+        known = ", ".join((*common, *needed, *OF_BOOKS, "weight", "layer", "clean"))
         raise UsageError(f"unknown setting of a code book of {kind}: {', '.join(unknown)}", f"known: {known}")
     compute: Featurize
     if kind == "mfcc":

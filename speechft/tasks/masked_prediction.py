@@ -20,7 +20,8 @@ from speechft.data.augment import coloured, mixed
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.tasks.base import Task
-from speechft.tasks.targets import make_targets, regressed
+from speechft.tasks.codebooks import regressed
+from speechft.tasks.targets import Heard, make_targets
 from speechft.upstreams.base import Upstream
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class MaskedPrediction(Task):
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
         self._mix_probability, self._mix_snr = mix_probability, (float(mix_snr[0]), float(mix_snr[1]))
         self._channel_probability, self._channel_strength, self._seed = channel_probability, channel_strength, seed
-        self._targets: list[dict[str, np.ndarray]] = []
+        self._targets: list[dict[str, np.ndarray] | Heard] = []
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
         if upstream.identity.chunk_seconds:
@@ -134,7 +135,7 @@ class MaskedPrediction(Task):
         untouched = same[:, None].expand_as(seen)[seen][:, None]
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
-                errors, counted = self._errors(book, head, states[layer], batch.cuts, valid, seen)
+                errors, counted = self._errors(book, head, states[layer], batch.cuts, waves, valid, seen)
                 if self._clean[book]:
                     counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
@@ -156,19 +157,24 @@ class MaskedPrediction(Task):
         return masked_loss / scale, plain_loss / scale, (right, total)
 
     def _errors(
-        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], valid: Tensor, seen: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], waves: Sequence[Tensor], valid: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Squared errors of vectors, mean over components: `[frames that are seen]`, and which of them count."""
-        known = torch.zeros_like(valid)
+        known, targets = torch.zeros_like(valid), self._targets[book]
         if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
             mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
-            wanted = torch.stack([torch.from_numpy(self._targets[book][cut.id][0]) for cut in cuts])
+            if isinstance(targets, Heard):
+                wanted = torch.from_numpy(targets(waves))
+            else:
+                wanted = torch.stack([torch.from_numpy(targets[cut.id][0]) for cut in cuts])
             errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)
             # an utterance counts by its frames, masked or not
             return errors[:, None].expand_as(valid)[seen], torch.ones_like(valid)[seen]
+        assert not isinstance(targets, Heard)
         wanted = state.new_zeros(*valid.shape, self._shapes[book][0], dtype=torch.float32)
         for row, cut in enumerate(cuts):
-            own = torch.from_numpy(self._targets[book][cut.id][: valid.shape[1]])
+            own = torch.from_numpy(targets[cut.id][: valid.shape[1]])
             wanted[row, : len(own)], known[row, : len(own)] = own.to(wanted.device).float(), True
         errors = (head(state[seen]).float() - wanted[seen]).square().mean(1)
         return errors, known[seen]
@@ -176,8 +182,10 @@ class MaskedPrediction(Task):
     def _labels(self, book: int, cuts: Sequence[Any], length: int) -> Tensor:
         """`[batch, frames, splits]` int64; where a cut has none, they are ignored."""
         labels = torch.full((len(cuts), length, self._shapes[book][0]), _IGNORE, dtype=torch.long)
+        targets = self._targets[book]
+        assert not isinstance(targets, Heard)
         for row, cut in enumerate(cuts):
-            own = self._targets[book][cut.id][:length]
+            own = targets[cut.id][:length]
             labels[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
         return labels
 

@@ -41,12 +41,13 @@ class Whitening:
 
 @dataclass(frozen=True)
 class Discriminant:
-    """Directions in which utterances differ, but the two halves of one utterance do not: what lasts, not what is said.
+    """Directions in which classes differ, but what belongs to one class does not: what lasts, not what is said.
 
-    Linear discriminant analysis (Fisher 1936) with the utterance as class, so no label is needed. Scaled to one
-    variance within utterances (WCCN, Hatch et al., Interspeech 2006) the first components, in which corpora differ,
-    would be nearly all of a squared error; scaled to one variance over all, the last ones would count like the first.
-    Here the variance is the square root of the ratio between the two, half-way.
+    Linear discriminant analysis (Fisher 1936). With the utterance as class, and its two halves as what belongs to it,
+    no label is needed; with the speaker as class, and utterances, it is what tells speakers apart. Scaled to one
+    variance within classes (WCCN, Hatch et al., Interspeech 2006) the first components, in which corpora differ, would
+    be nearly all of a squared error; scaled to one variance over all, the last ones would count like the first. Here
+    the variance is the square root of the ratio between the two, half-way.
 
     Attributes:
         mean: `[dim]`.
@@ -57,21 +58,24 @@ class Discriminant:
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, halves: np.ndarray, components: int, ridge: float = 0.1) -> Discriminant:
-        """Fit to `[utterances, 2, dim]`, the features of both halves of each.
+    def fit(cls, features: np.ndarray, classes: np.ndarray, components: int, ridge: float = 0.1) -> Discriminant:
+        """Fit to `[items, dim]`.
 
         Args:
-            halves: features of halves.
+            features: one vector an item.
+            classes: `[items]`, each one's class as a whole number from 0.
             components: how many directions to keep.
-            ridge: what is added to the covariance within utterances, as a share of its mean variance.
+            ridge: what is added to the covariance within classes, as a share of its mean variance.
         """
-        halves = halves.astype(np.float64)
-        whole, change = halves.mean(1), (halves[:, 0] - halves[:, 1]) / 2
-        mean = whole.mean(0)
+        features = features.astype(np.float64)
+        sums = np.zeros((int(classes.max()) + 1, features.shape[1]))
+        np.add.at(sums, classes, features)
+        means = sums / np.bincount(classes)[:, None]
+        mean, change = means.mean(0), features - means[classes]
         within = change.T @ change / len(change)
         within += (ridge * np.trace(within) / len(within) + 1e-8) * np.eye(len(within))
         white = np.linalg.cholesky(np.linalg.inv(within))
-        centred = (whole - mean) @ white
+        centred = (means - mean) @ white
         values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
         order = np.argsort(values)[::-1][:components]
         kept = np.maximum(values[order], 1e-12)

@@ -8,8 +8,8 @@ themselves, as when one network is distilled into another (DistilHuBERT, 2110.01
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from speechft.data.augment import coloured
 from speechft.data.loader import in_order, read_cut
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json, whole_file
+from speechft.tasks.codebooks import OF_BOOKS, Book, Vectors
 from speechft.tasks.frame_features import Featurize, featurizer
 from speechft.tasks.projections import Discriminant, Whitening
 from speechft.upstreams.base import Upstream
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lhotse import CutSet
     from torch import Tensor
 
-_OF_BOOKS = ("clusters", "splits", "whiten", "discriminate", "channels", "regress")
 _VERSION = 6  # of what labels mean: part of the key they are cached under
 
 
@@ -39,7 +39,7 @@ def make_targets(
     first_centre: float = 0.0125,
     cache: Path | None = None,
     own: Upstream | None = None,
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, np.ndarray] | Heard]:
     """Labels at 50 frames a second for every cut, from each code book.
 
     Code books of the same features share the pass that computes them.
@@ -53,7 +53,9 @@ def make_targets(
             equal, one vector for the utterance; and with `discriminate` in place of `whiten` its components are
             those of `projections.Discriminant`, fitted to halves that have passed through frequency responses of
             their own of the strength `channels` (0 if not said; see `augment.coloured`): what a channel changes is left
-            out then.
+            out then. With `classes: speakers` it is fitted to whole utterances of the speakers that have several
+            (each speed of one is a speaker of its own). With `heard: true` a vector for the utterance is that of the
+            waveform as the upstream hears it, augmented, and so computed anew at every step.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -64,32 +66,42 @@ def make_targets(
 
     Returns:
         For each code book: cut id -> `[frames, splits]` uint16, or `[frames or 1, components]` float16 where it
-        regresses; frame t is centred at `first_centre` + 0.02 t seconds.
+        regresses; frame t is centred at `first_centre` + 0.02 t seconds. Where it is `heard`, what computes it.
     """
     corpus = [_identity_of(cut) for cut in cuts]
     groups: dict[str, list[int]] = {}
     for number, codebook in enumerate(codebooks):
         groups.setdefault(sha256_json(_features_of(codebook)), []).append(number)
-    found: list[dict[str, np.ndarray]] = [{} for _ in codebooks]
+    found: list[Any] = [{} for _ in codebooks]
     for numbers in groups.values():
         options = _features_of(codebooks[numbers[0]])
         features, source = featurizer(options, own)
         described = {key: value for key, value in options.items() if key not in ("path", "upstream")}
         files: dict[int, Path] = {}
-        books: dict[int, _Book | _Vectors] = {}
+        books: dict[int, Book | Vectors] = {}
         for number in numbers:
-            book = (
-                _Vectors.read(codebooks[number]) if codebooks[number].get("regress") else _Book.read(codebooks[number])
-            )
+            book = Vectors.read(codebooks[number]) if codebooks[number].get("regress") else Book.read(codebooks[number])
+            heard = isinstance(book, Vectors) and book.heard
             identity = [source, corpus, described, *book.identity, seed, first_centre, _VERSION]
-            file = (cache or cache_dir() / "targets") / f"{sha256_json(identity)[:24]}.npz"
-            if file.is_file():
-                found[number] = _read(file)
-            else:
+            name = f"{sha256_json(identity)[:24]}{'-turn' if heard else ''}.npz"
+            file = (cache or cache_dir() / "targets") / name
+            if not file.is_file():
                 files[number], books[number] = file, book
+            elif heard:
+                found[number] = Heard(features, _read_turn(file))
+            else:
+                found[number] = _read(file)
         if not books:
             continue
         _fit(list(books.values()), cuts, features, seed, first_centre)
+        for number, book in list(books.items()):
+            if isinstance(book, Vectors) and book.heard:
+                assert book.turn is not None
+                _write_turn(files.pop(number), book.turn)
+                found[number] = Heard(features, book.turn)
+                del books[number]
+        if not books:
+            continue
         with progress(f"clusters of {options['features']}", len(cuts), 0) as advance:
             done = 0
             for batch in in_order(cuts, 120.0):
@@ -104,21 +116,36 @@ def make_targets(
     return found
 
 
-def _fit(books: list[_Book | _Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:
+@dataclass(frozen=True)
+class Heard:
+    """What computes a code book's vectors of waveforms as they are heard."""
+
+    features: Featurize
+    turn: Whitening | Discriminant
+
+    def __call__(self, waves: Sequence[Tensor]) -> np.ndarray:
+        """Waveforms `[samples]` -> `[batch, components]` float32."""
+        found = self.features([wave.detach().float().cpu() for wave in waves])
+        return np.stack([self.turn(item[0][0].numpy()).clip(-10, 10) for item in found]).astype(np.float32)
+
+
+def _fit(books: list[Book | Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:
     """Fit code books of the same features, each to what it needs."""
-    sample, halves = None, {}
+    sample: np.ndarray | None = None
+    classes: dict[tuple[bool, float], tuple[np.ndarray, np.ndarray]] = {}
     for book in books:
-        if isinstance(book, _Vectors) and book.channels is not None:
-            if book.channels not in halves:
-                halves[book.channels] = _halves(cuts, features, seed, book.channels)
-            book.turn = Discriminant.fit(halves[book.channels], book.components)
+        if isinstance(book, Vectors) and book.channels is not None:
+            key = (book.speakers, book.channels)
+            if key not in classes:
+                classes[key] = (_speakers if book.speakers else _halves)(cuts, features, seed, book.channels)
+            book.turn = Discriminant.fit(*classes[key], book.components)
         else:
             sample = _sample(cuts, features, seed, first_centre) if sample is None else sample
             book.fit(sample, seed)
 
 
 def _features_of(codebook: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in codebook.items() if key not in _OF_BOOKS}
+    return {key: value for key, value in codebook.items() if key not in OF_BOOKS}
 
 
 def _identity_of(cut: Any) -> list[Any]:
@@ -141,22 +168,60 @@ def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -
     return chosen[generator.permutation(len(chosen))]
 
 
-def _halves(cuts: CutSet, features: Featurize, seed: int, channels: float) -> np.ndarray:
-    """Both halves of at most about 4 000 cuts, each as if it were an utterance: `[cuts, 2, dim]`."""
+def _halves(cuts: CutSet, features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both halves of at most about 4 000 cuts, each as if it were an utterance: `[2 cuts, dim]`, and whose they are."""
+    chosen = _some(list(cuts), seed)
+    waves = (part for cut in chosen for part in _cut_in_two(read_cut(cut)))
+    return _through_channels(waves, features, seed, channels), np.arange(len(chosen)).repeat(2)
+
+
+def _speakers(cuts: CutSet, features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
+    """At most about 4 000 cuts of speakers with several: `[cuts, dim]`, and whose they are."""
+    own: dict[tuple[str, str], list[Any]] = {}
+    for cut in cuts:
+        speaker = cut.supervisions[0].speaker if cut.supervisions else None
+        if speaker is not None:
+            own.setdefault((speaker, str(cut.recording.transforms or "")), []).append(cut)
+    several = [cut for group in own.values() if len(group) > 1 for cut in group]
+    if not several:
+        raise UsageError("a code book has the classes speakers, but no speaker has two utterances", "say utterances")
+    chosen = _some(several, seed)
+    keys = [(cut.supervisions[0].speaker, str(cut.recording.transforms or "")) for cut in chosen]
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    found = _through_channels((read_cut(cut) for cut in chosen), features, seed, channels)
+    return found, np.array([places[key] for key in keys])
+
+
+def _some(cuts: list[Any], seed: int) -> list[Any]:
+    generator = np.random.default_rng(seed)
+    return [cut for cut in cuts if generator.random() < min(1.0, 4000 / len(cuts))] or cuts[:100]
+
+
+def _cut_in_two(wave: Tensor) -> list[Tensor]:
+    return [wave[: len(wave) // 2], wave[len(wave) // 2 :]]
+
+
+def _through_channels(waves: Iterable[Tensor], features: Featurize, seed: int, channels: float) -> np.ndarray:
+    """Features of whole waveforms, each behind a frequency response of its own: `[waveforms, dim]`."""
     import torch
 
-    generator = np.random.default_rng(seed)
-    chosen = [cut for cut in cuts if generator.random() < min(1.0, 4000 / len(cuts))] or list(cuts)[:100]
-    pairs = []
+    found = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for cut in chosen:
-            wave = read_cut(cut)
-            parts = [wave[: len(wave) // 2], wave[len(wave) // 2 :]]
-            if channels:
-                parts = coloured(parts, 1.0, channels)
-            pairs.append([item[0][0].numpy() for item in features(parts)])
-    return np.array(pairs)
+        for wave in waves:
+            item = features(coloured([wave], 1.0, channels) if channels else [wave])[0]
+            found.append(item[0][0].numpy())
+    return np.array(found)
+
+
+def _read_turn(file: Path) -> Whitening | Discriminant:
+    with np.load(file) as kept:
+        return Discriminant(kept["mean"], kept["matrix"])
+
+
+def _write_turn(file: Path, turn: Whitening | Discriminant) -> None:
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, mean=turn.mean, matrix=turn.matrix)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -170,122 +235,6 @@ def _write(file: Path, labels: Mapping[str, np.ndarray]) -> None:
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, ids=np.array(ids), counts=np.array([len(labels[id]) for id in ids]),
                  labels=np.concatenate([labels[id] for id in ids]))  # fmt: skip
-
-
-@dataclass
-class _Book:
-    """A code book: fitted to a sample, then naming the clusters of frames."""
-
-    clusters: int
-    splits: int
-    whiten: int | None
-    turn: Whitening | None = None
-    centres: list[np.ndarray] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, codebook: Mapping[str, Any]) -> _Book:
-        clusters, splits, whiten = codebook.get("clusters"), codebook.get("splits", 1), codebook.get("whiten")
-        if codebook.get("discriminate") is not None:
-            raise UsageError("a code book of clusters does not discriminate", "add regress: true, or leave it out")
-        for key, value in (("clusters", clusters), ("splits", splits), ("whiten", 1 if whiten is None else whiten)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"a code book's {key} is {value!r}", "give a whole number of at least 1")
-        return cls(int(clusters or 1), splits, whiten)
-
-    @property
-    def identity(self) -> list[Any]:
-        return [self.clusters, self.splits, self.whiten]
-
-    def fit(self, frames: np.ndarray, seed: int) -> None:
-        """Fit to `[frames, dim]`, in random order."""
-        from sklearn.cluster import MiniBatchKMeans
-
-        if len(frames) < self.clusters:
-            raise UsageError(f"{len(frames)} frames of 20 ms cannot be put into {self.clusters} clusters",
-                             "take fewer clusters in task.codebooks, or more speech")  # fmt: skip
-        if self.whiten:
-            self.turn = Whitening.fit(frames, self.whiten, np.random.default_rng(seed))
-            frames = self.turn(frames)
-        self.centres = [MiniBatchKMeans(self.clusters, batch_size=10_000, n_init=3, random_state=seed,
-                                        max_no_improvement=50).fit(part).cluster_centers_
-                        for part in _parts(frames, self.splits)]  # fmt: skip
-
-    def labels(self, frames: np.ndarray) -> np.ndarray:
-        """`[frames, dim]` -> `[frames, splits]` uint16."""
-        parts = _parts(self.turn(frames) if self.turn else frames, self.splits)
-        columns = [_nearest(part, centres) for centres, part in zip(self.centres, parts, strict=True)]
-        return np.stack(columns, axis=1).astype(np.uint16)
-
-
-@dataclass
-class _Vectors:
-    """Targets that are vectors: the leading components of the features, whitened, or discriminating utterances."""
-
-    components: int
-    whole: bool
-    channels: float | None = None  # of the halves that it is fitted to, where it discriminates
-    turn: Whitening | Discriminant | None = None
-
-    @classmethod
-    def read(cls, codebook: Mapping[str, Any]) -> _Vectors:
-        whole, components = "context" in codebook and codebook["context"] is None, regressed(codebook)
-        if codebook.get("clusters") is not None or codebook.get("splits") is not None:
-            raise UsageError("a code book that regresses has no clusters or splits", "leave them out, or regress")
-        if codebook.get("discriminate") is not None and not whole:
-            raise UsageError("a code book that discriminates is one of whole utterances", "set its context to null")
-        channels = codebook.get("channels")
-        if channels is not None and (
-            isinstance(channels, bool) or not isinstance(channels, (int, float)) or channels < 0
-        ):
-            raise UsageError(f"a code book's channels is {channels!r}", "give a strength of at least 0")
-        if codebook.get("discriminate") is None:
-            if channels is not None:
-                raise UsageError("a code book has channels, but does not discriminate", "leave channels out")
-            return cls(components, whole)
-        return cls(components, whole, float(channels or 0.0))
-
-    @property
-    def identity(self) -> list[Any]:
-        return [
-            "regress",
-            self.components,
-            self.whole,
-            *([] if self.channels is None else ["discriminate", self.channels]),
-        ]
-
-    def fit(self, frames: np.ndarray, seed: int) -> None:
-        """Fit to `[frames, dim]`, in random order."""
-        self.turn = Whitening.fit(frames, self.components, np.random.default_rng(seed))
-
-    def labels(self, frames: np.ndarray) -> np.ndarray:
-        """`[frames, dim]` -> `[frames, components]` float16, or `[1, components]` if all frames are equal."""
-        assert self.turn is not None
-        return self.turn(frames[:1] if self.whole else frames).clip(-10, 10).astype(np.float16)
-
-
-def regressed(codebook: Mapping[str, Any]) -> int:
-    """How many components a code book with `regress` has.
-
-    Raises:
-        UsageError: neither `whiten` nor `discriminate` says, or both do.
-    """
-    found = [codebook[key] for key in ("whiten", "discriminate") if codebook.get(key) is not None]
-    if len(found) != 1 or isinstance(found[0], bool) or not isinstance(found[0], int) or found[0] < 1:
-        raise UsageError(
-            f"a code book that regresses has whiten={codebook.get('whiten')!r}, "
-            f"discriminate={codebook.get('discriminate')!r}",
-            "say by one of them how many components to keep",
-        )
-    return found[0]
-
-
-def _nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The cluster of every frame (scikit-learn's own `predict` costs milliseconds a call, whatever it is given)."""
-    return (np.square(centres).sum(1) - 2 * frames @ centres.T).argmin(1)
-
-
-def _parts(features: np.ndarray, splits: int) -> list[np.ndarray]:
-    return [np.ascontiguousarray(part) for part in np.array_split(features, splits, axis=1)]
 
 
 def _spans(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,13 +25,19 @@ def _halves(generator: np.random.Generator, utterances: int = 3000, dim: int = 1
     return lasting[:, None] + 0.7 * changing
 
 
+def _fit(halves: np.ndarray, components: int, **options: float) -> Discriminant:
+    return Discriminant.fit(
+        halves.reshape(-1, halves.shape[2]), np.arange(len(halves)).repeat(2), components, **options
+    )
+
+
 def test_discriminant_is_the_generalised_eigenproblem():
     """Its directions solve B v = λ W v (Fisher's criterion), by scipy's own solver."""
     halves = _halves(np.random.default_rng(0))
     whole, change = halves.mean(1), (halves[:, 0] - halves[:, 1]) / 2
     within, between = change.T @ change / len(change), np.cov(whole.T, bias=True)
     values, vectors = scipy.linalg.eigh(between, within)
-    found = Discriminant.fit(halves, 3, ridge=0.0)(whole)
+    found = _fit(halves, 3, ridge=0.0)(whole)
     wanted = (whole - whole.mean(0)) @ vectors[:, ::-1][:, :3]
     for column in range(3):
         assert abs(np.corrcoef(found[:, column], wanted[:, column])[0, 1]) > 1 - 1e-6
@@ -42,7 +48,7 @@ def test_discriminant_is_the_generalised_eigenproblem():
 
 def test_discriminant_components_are_uncorrelated_within_utterances():
     halves = _halves(np.random.default_rng(1))
-    turn = Discriminant.fit(halves, 4, ridge=0.0)
+    turn = _fit(halves, 4, ridge=0.0)
     change = (turn(halves[:, 0]) - turn(halves[:, 1])) / 2
     covariance = change.T @ change / len(change)
     assert np.allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3 * covariance.max())
@@ -54,4 +60,4 @@ def test_discriminant_survives_features_that_never_change():
     """A constant dimension, and fewer utterances than dimensions: the ridge keeps it finite."""
     halves = _halves(np.random.default_rng(2), utterances=5)
     halves[:, :, 0] = 3.0
-    assert np.isfinite(Discriminant.fit(halves, 4)(halves[:, 0])).all()
+    assert np.isfinite(_fit(halves, 4)(halves[:, 0])).all()
