@@ -11,7 +11,18 @@ import numpy as np
 from speechft.errors import UsageError
 from speechft.tasks.projections import Discriminant, Whitening
 
-OF_BOOKS = ("clusters", "splits", "whiten", "discriminate", "classes", "channels", "regress", "heard")
+OF_BOOKS = (
+    "clusters",
+    "splits",
+    "whiten",
+    "discriminate",
+    "classes",
+    "channels",
+    "cap",
+    "fitted_to",
+    "regress",
+    "heard",
+)
 """Settings of a code book that are not its features'."""
 
 
@@ -28,7 +39,7 @@ class Book:
     @classmethod
     def read(cls, codebook: Mapping[str, Any]) -> Book:
         clusters, splits, whiten = codebook.get("clusters"), codebook.get("splits", 1), codebook.get("whiten")
-        for key in ("discriminate", "classes", "channels", "heard"):
+        for key in ("discriminate", "classes", "channels", "cap", "fitted_to", "heard"):
             if codebook.get(key) is not None:
                 raise UsageError(f"a code book of clusters has no {key}", f"add regress: true, or leave {key} out")
         for key, value in (("clusters", clusters), ("splits", splits), ("whiten", 1 if whiten is None else whiten)):
@@ -70,6 +81,8 @@ class Vectors:
         whole: one vector for the utterance.
         channels: strength of the frequency responses before what it is fitted to, where it discriminates.
         speakers: the classes are the speakers instead of the utterances.
+        cap: see `Discriminant.fit`.
+        fitted_to: how the ids of the cuts begin that it is fitted to, where it discriminates.
         heard: the vectors are those of the augmented input, computed anew whenever it is heard.
     """
 
@@ -77,6 +90,8 @@ class Vectors:
     whole: bool
     channels: float | None = None
     speakers: bool = False
+    cap: float | None = None
+    fitted_to: str = ""
     heard: bool = False
     turn: Whitening | Discriminant | None = None
 
@@ -90,7 +105,7 @@ class Vectors:
             raise UsageError("a code book's heard is true or false, and true for whole utterances only",
                              "set its context to null")  # fmt: skip
         if codebook.get("discriminate") is None:
-            for key in ("channels", "classes"):
+            for key in ("channels", "classes", "cap", "fitted_to"):
                 if codebook.get(key) is not None:
                     raise UsageError(f"a code book has {key}, but does not discriminate", f"leave {key} out")
             return cls(components, whole, heard=heard)
@@ -101,7 +116,11 @@ class Vectors:
             raise UsageError(f"a code book's channels is {channels!r}", "give a strength of at least 0")
         if classes not in ("utterances", "speakers"):
             raise UsageError(f"a code book's classes is {classes!r}", "known: utterances, speakers")
-        return cls(components, whole, float(channels), classes == "speakers", heard)
+        cap = codebook.get("cap")
+        if cap is not None and (isinstance(cap, bool) or not isinstance(cap, (int, float)) or cap <= 0):
+            raise UsageError(f"a code book's cap is {cap!r}", "give a ratio of variances above 0")
+        prefix = str(codebook.get("fitted_to") or "")
+        return cls(components, whole, float(channels), classes == "speakers", cap and float(cap), prefix, heard)
 
     @property
     def identity(self) -> list[Any]:
@@ -111,6 +130,8 @@ class Vectors:
             self.whole,
             *([] if self.channels is None else ["discriminate", self.channels]),
             *(["speakers"] if self.speakers else []),
+            *([] if self.cap is None else ["cap", self.cap]),
+            *(["fitted to", self.fitted_to] if self.fitted_to else []),
         ]
 
     def fit(self, frames: np.ndarray, seed: int) -> None:

@@ -47,7 +47,7 @@ class Discriminant:
     no label is needed; with the speaker as class, and utterances, it is what tells speakers apart. Scaled to one
     variance within classes (WCCN, Hatch et al., Interspeech 2006) the first components, in which corpora differ, would
     be nearly all of a squared error; scaled to one variance over all, the last ones would count like the first. Here
-    the variance is the square root of the ratio between the two, half-way.
+    the variance is the square root of the ratio between the two, half-way; or the ratio itself, up to a `cap`.
 
     Attributes:
         mean: `[dim]`.
@@ -58,13 +58,17 @@ class Discriminant:
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, features: np.ndarray, classes: np.ndarray, components: int, ridge: float = 0.1) -> Discriminant:
+    def fit(
+        cls, features: np.ndarray, classes: np.ndarray, components: int, cap: float | None = None, ridge: float = 0.1
+    ) -> Discriminant:
         """Fit to `[items, dim]`.
 
         Args:
             features: one vector an item.
             classes: `[items]`, each one's class as a whole number from 0.
             components: how many directions to keep.
+            cap: each component has unit variance within classes, unless that between them would be above `cap`: then
+                that is `cap` (before all are scaled to a mean variance of 1). None for half-way.
             ridge: what is added to the covariance within classes, as a share of its mean variance.
         """
         features = features.astype(np.float64)
@@ -79,7 +83,8 @@ class Discriminant:
         values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
         order = np.argsort(values)[::-1][:components]
         kept = np.maximum(values[order], 1e-12)
-        scale = kept**0.25 * np.sqrt(np.sqrt(kept).mean())
+        wanted = np.sqrt(kept) if cap is None else np.minimum(kept, cap)  # variances
+        scale = np.sqrt(kept / wanted * wanted.mean())
         return cls(mean.astype(np.float32), (white @ vectors[:, order] / scale).astype(np.float32))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:

@@ -53,9 +53,10 @@ def make_targets(
             equal, one vector for the utterance; and with `discriminate` in place of `whiten` its components are
             those of `projections.Discriminant`, fitted to halves that have passed through frequency responses of
             their own of the strength `channels` (0 if not said; see `augment.coloured`): what a channel changes is left
-            out then. With `classes: speakers` it is fitted to whole utterances of the speakers that have several
-            (each speed of one is a speaker of its own). With `heard: true` a vector for the utterance is that of the
-            waveform as the upstream hears it, augmented, and so computed anew at every step.
+            out then. With `classes: speakers` it is fitted to whole utterances, as recorded, of the speakers that have
+            several; with `fitted_to` to those cuts alone whose ids begin so (one corpus' speakers: between corpora
+            channels differ more than voices). `cap`: see `Discriminant.fit`. With `heard: true` a vector for the
+            utterance is that of the waveform as the upstream hears it, augmented, so computed anew at every step.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -132,13 +133,16 @@ class Heard:
 def _fit(books: list[Book | Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:
     """Fit code books of the same features, each to what it needs."""
     sample: np.ndarray | None = None
-    classes: dict[tuple[bool, float], tuple[np.ndarray, np.ndarray]] = {}
+    classes: dict[tuple[bool, float, str], tuple[np.ndarray, np.ndarray]] = {}
     for book in books:
         if isinstance(book, Vectors) and book.channels is not None:
-            key = (book.speakers, book.channels)
+            key = (book.speakers, book.channels, book.fitted_to)
             if key not in classes:
-                classes[key] = (_speakers if book.speakers else _halves)(cuts, features, seed, book.channels)
-            book.turn = Discriminant.fit(*classes[key], book.components)
+                own = [cut for cut in cuts if cut.id.startswith(book.fitted_to)]
+                if not own:
+                    raise UsageError(f"a code book is fitted to {book.fitted_to!r}", "no cut's id begins so")
+                classes[key] = (_speakers if book.speakers else _halves)(own, features, seed, book.channels)
+            book.turn = Discriminant.fit(*classes[key], book.components, book.cap)
         else:
             sample = _sample(cuts, features, seed, first_centre) if sample is None else sample
             book.fit(sample, seed)
@@ -168,28 +172,29 @@ def _sample(cuts: CutSet, features: Featurize, seed: int, first_centre: float) -
     return chosen[generator.permutation(len(chosen))]
 
 
-def _halves(cuts: CutSet, features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
+def _halves(cuts: list[Any], features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
     """Both halves of at most about 4 000 cuts, each as if it were an utterance: `[2 cuts, dim]`, and whose they are."""
-    chosen = _some(list(cuts), seed)
+    chosen = _some(cuts, seed)
     waves = (part for cut in chosen for part in _cut_in_two(read_cut(cut)))
     return _through_channels(waves, features, seed, channels), np.arange(len(chosen)).repeat(2)
 
 
-def _speakers(cuts: CutSet, features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
-    """At most about 4 000 cuts of speakers with several: `[cuts, dim]`, and whose they are."""
-    own: dict[tuple[str, str], list[Any]] = {}
+def _speakers(cuts: list[Any], features: Featurize, seed: int, channels: float) -> tuple[np.ndarray, np.ndarray]:
+    """At most about 4 000 cuts of speakers with several: `[cuts, dim]`, and whose they are. Other speeds, which are
+    other voices that differ in nothing else, are left out."""
+    own: dict[str, list[Any]] = {}
     for cut in cuts:
         speaker = cut.supervisions[0].speaker if cut.supervisions else None
-        if speaker is not None:
-            own.setdefault((speaker, str(cut.recording.transforms or "")), []).append(cut)
+        if speaker is not None and not cut.recording.transforms:
+            own.setdefault(speaker, []).append(cut)
     several = [cut for group in own.values() if len(group) > 1 for cut in group]
     if not several:
         raise UsageError("a code book has the classes speakers, but no speaker has two utterances", "say utterances")
     chosen = _some(several, seed)
-    keys = [(cut.supervisions[0].speaker, str(cut.recording.transforms or "")) for cut in chosen]
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    speakers = [cut.supervisions[0].speaker for cut in chosen]
+    places = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
     found = _through_channels((read_cut(cut) for cut in chosen), features, seed, channels)
-    return found, np.array([places[key] for key in keys])
+    return found, np.array([places[speaker] for speaker in speakers])
 
 
 def _some(cuts: list[Any], seed: int) -> list[Any]:

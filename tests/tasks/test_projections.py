@@ -56,6 +56,21 @@ def test_discriminant_components_are_uncorrelated_within_utterances():
     assert np.allclose(whole * np.diag(covariance), whole[0] * covariance[0, 0], rtol=1e-3)  # half-way
 
 
+def test_capped_discriminant_has_one_variance_within_up_to_the_cap():
+    """The ratio of the two variances is scipy's generalised eigenvalue; the first component is held to the cap."""
+    halves = _halves(np.random.default_rng(3))
+    whole, change = halves.mean(1), (halves[:, 0] - halves[:, 1]) / 2
+    values = scipy.linalg.eigh(np.cov(whole.T, bias=True), change.T @ change / len(change))[0][::-1][:4]
+    cap = float(values[1] * 1.01)
+    assert values[0] > cap
+    turn = _fit(halves, 4, cap=cap, ridge=0.0)
+    between = turn(whole).var(0)
+    within = ((turn(halves[:, 0]) - turn(halves[:, 1])) / 2).var(0)
+    assert np.allclose(between / between[1], np.minimum(values, cap) / values[1], rtol=1e-2)
+    assert np.allclose(within[1:] / within[1], 1.0, rtol=2e-2) and within[0] < within[1]
+    assert np.isclose(between.mean(), 1.0, rtol=1e-3)
+
+
 def test_discriminant_survives_features_that_never_change():
     """A constant dimension, and fewer utterances than dimensions: the ridge keeps it finite."""
     halves = _halves(np.random.default_rng(2), utterances=5)

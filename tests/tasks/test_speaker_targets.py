@@ -63,7 +63,7 @@ def test_classes_of_speakers_tell_speakers_apart(speakers, tmp_path):
     assert by_speakers > 10 and by_speakers > 2 * by_utterances, (by_speakers, by_utterances)
 
 
-def test_each_speed_is_a_speaker_and_single_utterances_are_left_out(speakers, monkeypatch, tmp_path):
+def test_it_is_fitted_to_several_utterances_as_recorded_of_one_corpus(speakers, monkeypatch, tmp_path):
     from lhotse import CutSet
 
     from speechft.tasks import targets
@@ -72,12 +72,15 @@ def test_each_speed_is_a_speaker_and_single_utterances_are_left_out(speakers, mo
     seen, fit = [], Discriminant.fit
 
     def fitted(features, classes, *rest):
-        seen.append(classes)
+        seen.append(np.bincount(classes).tolist())
         return fit(features, classes, *rest)
 
     monkeypatch.setattr(targets.Discriminant, "fit", fitted)
-    make_targets(CutSet.from_cuts([*speakers, *faster]), [{**BOOK, "classes": "speakers"}], 0, cache=tmp_path)
-    assert np.bincount(seen[0]).tolist() == [4] * 6
+    book = {**BOOK, "classes": "speakers"}
+    make_targets(CutSet.from_cuts([*speakers, *faster]), [book, {**book, "fitted_to": "1-"}], 0, cache=tmp_path)
+    assert seen == [[4, 4, 4], [4]]
+    with pytest.raises(UsageError, match="no cut's id begins so"):
+        make_targets(speakers, [{**book, "fitted_to": "x"}], 0, cache=tmp_path)
 
 
 def test_nobody_with_two_utterances_is_one_line(speakers, tmp_path):
@@ -119,7 +122,7 @@ def test_the_loss_asks_for_what_is_heard(speakers, monkeypatch, tmp_path):
 @pytest.mark.parametrize("wrong", [
     {**BOOK, "classes": "voices"}, {**BOOK, "heard": 1}, {**BOOK, "context": 0.2, "heard": True},
     {"features": "logmel", "context": None, "regress": True, "whiten": 2, "classes": "speakers"},
-    {"features": "logmel", "clusters": 3, "heard": True},
+    {"features": "logmel", "clusters": 3, "heard": True}, {**BOOK, "cap": 0},
 ])  # fmt: skip
 def test_settings_that_make_no_sense_are_one_line(wrong, speakers, tmp_path):
     with pytest.raises(UsageError, match="code book"):
