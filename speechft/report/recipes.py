@@ -30,6 +30,8 @@ def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     settings["compile"] = bool(record.get("compile", False))
     settings["frames_dtype"] = record.get("frames_dtype", "float32")
     settings["data"] = record.get("data")
+    if "train" in record.get("streamed", ()) and "crops" in settings:
+        settings["crops"] = "drawn anew"  # docs/superb.md, where the engines can differ
     if record.get("lists"):
         settings["lists"] = record["lists"]
     return settings

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from speechft.superb import state as saved
 from speechft.superb.batches import FeatureSplit, weigh
+from speechft.superb.extract import Streamed
 from speechft.superb.heads import Head, choose, each, make_heads
 from speechft.superb.records import Diverged, Scores, diverged, layer_weights, seed_all
 from speechft.superb.tasks.base import Task
@@ -40,6 +41,7 @@ class Outcome:
         steps: optimizer steps taken.
         lr: the learning rate; of several, the best on dev.
         search: of several learning rates, each one's `lr` and `dev` metrics, and why it was given up if it was.
+        streamed: splits whose features were not stored but computed whenever they were asked for.
     """
 
     metrics: dict[str, float]
@@ -49,6 +51,7 @@ class Outcome:
     steps: int
     lr: float | None = None
     search: list[dict[str, Any]] = field(default_factory=list)
+    streamed: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -263,9 +266,10 @@ class FastRun:
         search = [
             {"lr": one.lr, "dev": one.dev, **({"stopped": one.stopped} if one.stopped else {})} for one in self.heads
         ]
+        streamed = [name for name, split in self.splits.items() if isinstance(split.features, Streamed)]
         return Outcome(
             metrics, head.dev, dict(records), layer_weights(head.featurizer), self.step, head.lr,
-            search if len(search) > 1 else [],
+            search if len(search) > 1 else [], streamed,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- an interrupted run

@@ -208,12 +208,24 @@ def test_frames_over_budget_are_computed_at_every_batch(budget, configuration, u
     assert "the upstream runs at every batch instead, once for all learning rates" in listener.text
     for key in ("metrics", "dev"):
         assert streamed[key] == pytest.approx(stored[key], rel=1e-6, abs=1e-6)
+    assert "streamed" not in stored and sorted(streamed["streamed"]) == (
+        ["dev", "test", "train"] if budget < 1e-5 else ["train"]
+    )
     sets = list((tmp_path / "store").glob("frames/*"))
     training, dev, test = 6 * 3, 2 * 4, 4  # steps and batch; two evaluations of four; four
     if budget < 1e-5:
         assert not sets and len(heard) - 1 == training + dev + test  # s3prl's Featurizer tries one waveform
     else:
         assert len(sets) == 2 and len(heard) - 1 == training + 4 + test
+
+
+def test_crops_drawn_anew_are_another_recipe():
+    """ASV's crops are drawn once and kept only where its frames are stored; PR has none, so there it is no matter."""
+    one = {"task": "asv", "settings": {"crops": 4}, "data": "x"}
+    assert differences(recipe({**one, "streamed": ["train"]}), recipe(one)) == ["crops drawn anew instead of 4"]
+    assert differences(recipe({**one, "streamed": ["test"]}), recipe(one)) == []
+    without = {"task": "pr", "settings": {"steps": 4}, "data": "x"}
+    assert differences(recipe({**without, "streamed": ["train"]}), recipe(without)) == []
 
 
 def test_half_precision_frames(configuration, upstream):
