@@ -2,11 +2,14 @@
 
 import copy
 import itertools
+import os
 import shutil
+import signal
 
 import pytest
 import torch
 
+from speechft.data import loader
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import Batches, digest, in_order, take
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
@@ -90,6 +93,29 @@ def test_a_workers_error_is_the_same_line_as_without_workers(librispeech, tmp_pa
         with pytest.raises(SpeechFTError, match=r"^audio file .*\.flac cannot be read") as caught:
             next(iter(Batches(cuts, None, 2, 1, seed=0, workers=workers)))
         assert "Traceback" not in str(caught.value) and "an integer is required" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", ["training", "evaluation"])
+def test_a_signal_while_readers_start_does_not_end_them(reader, librispeech, monkeypatch):
+    """SIGTERM comes before a reading process could say that it ignores it; the process that trains still hears it."""
+    undisturbed, cuts, heard = loader._undisturbed, _cuts(librispeech), []
+
+    def struck(worker):
+        os.kill(os.getpid(), signal.SIGTERM)
+        undisturbed(worker)
+
+    monkeypatch.setattr(loader, "_undisturbed", struck)
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("here"))
+    try:
+        if reader == "training":
+            batches = take(Batches(cuts, None, 4, 2, seed=0, workers=2), 2)
+        else:
+            batches = list(in_order(cuts, 4.0, workers=2))
+        assert batches and not heard
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == ["here"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_errors_cross_process_boundaries():
