@@ -133,9 +133,10 @@ class MaskedPrediction(Task):
         covered = masked[seen][:, None]  # [frames of the batch, 1]
         same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
         untouched = same[:, None].expand_as(seen)[seen][:, None]
+        measured: dict[int, np.ndarray] = {}
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
-                errors, counted = self._errors(book, head, states[layer], batch.cuts, waves, valid, seen)
+                errors, counted = self._errors(book, head, states[layer], batch.cuts, waves, measured, valid, seen)
                 if self._clean[book]:
                     counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
@@ -157,15 +158,15 @@ class MaskedPrediction(Task):
         return masked_loss / scale, plain_loss / scale, (right, total)
 
     def _errors(
-        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], waves: Sequence[Tensor], valid: Tensor,
-        seen: Tensor,
+        self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], waves: Sequence[Tensor],
+        measured: dict[int, np.ndarray], valid: Tensor, seen: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Squared errors of vectors, mean over components: `[frames that are seen]`, and which of them count."""
         known, targets = torch.zeros_like(valid), self._targets[book]
         if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
             mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
             if isinstance(targets, Heard):
-                wanted = torch.from_numpy(targets(waves))
+                wanted = torch.from_numpy(targets(waves, measured))
             else:
                 wanted = torch.stack([torch.from_numpy(targets[cut.id][0]) for cut in cuts])
             errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)

@@ -119,6 +119,15 @@ def test_the_loss_asks_for_what_is_heard(speakers, monkeypatch, tmp_path):
     assert loss == pytest.approx(np.square(changed([torch.diff(wave) for wave in waves])).mean(), rel=1e-4)
 
 
+def test_books_of_the_same_features_share_them(speakers, tmp_path):
+    books = [{**BOOK, "classes": "speakers", "heard": True, "channels": channels} for channels in (0.0, 1.0)]
+    books.append({**books[0], "statistics": ["mean"]})
+    heard, measured = make_targets(speakers, books, 0, cache=tmp_path), {}
+    waves = [read_cut(cut) for cut in speakers]
+    assert all(np.array_equal(one(waves, measured), one(waves)) for one in heard)
+    assert sorted(len(features[0]) for features in measured.values()) == [80, 160]
+
+
 @pytest.mark.parametrize("wrong", [
     {**BOOK, "classes": "voices"}, {**BOOK, "heard": 1}, {**BOOK, "context": 0.2, "heard": True},
     {"features": "logmel", "context": None, "regress": True, "whiten": 2, "classes": "speakers"},
