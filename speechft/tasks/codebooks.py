@@ -101,9 +101,8 @@ class Vectors:
         if codebook.get("clusters") is not None or codebook.get("splits") is not None:
             raise UsageError("a code book that regresses has no clusters or splits", "leave them out, or regress")
         heard = codebook.get("heard", False)
-        if not isinstance(heard, bool) or (heard and not whole):
-            raise UsageError("a code book's heard is true or false, and true for whole utterances only",
-                             "set its context to null")  # fmt: skip
+        if not isinstance(heard, bool):
+            raise UsageError(f"a code book's heard is {heard!r}", "say true or false")
         if codebook.get("discriminate") is None:
             for key in ("channels", "classes", "cap", "fitted_to"):
                 if codebook.get(key) is not None:

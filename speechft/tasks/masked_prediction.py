@@ -133,7 +133,7 @@ class MaskedPrediction(Task):
         covered = masked[seen][:, None]  # [frames of the batch, 1]
         same = torch.tensor([new is old for new, old in zip(waves, batch.waves, strict=True)], device=hidden.device)
         untouched = same[:, None].expand_as(seen)[seen][:, None]
-        measured: dict[int, np.ndarray] = {}
+        measured: dict[int, list[Any]] = {}
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
             if self._codebooks[book].get("regress"):
                 errors, counted = self._errors(book, head, states[layer], batch.cuts, waves, measured, valid, seen)
@@ -159,23 +159,20 @@ class MaskedPrediction(Task):
 
     def _errors(
         self, book: int, head: nn.Module, state: Tensor, cuts: Sequence[Any], waves: Sequence[Tensor],
-        measured: dict[int, np.ndarray], valid: Tensor, seen: Tensor,
+        measured: dict[int, list[Any]], valid: Tensor, seen: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Squared errors of vectors, mean over components: `[frames that are seen]`, and which of them count."""
-        known, targets = torch.zeros_like(valid), self._targets[book]
+        known, kept = torch.zeros_like(valid), self._targets[book]
+        targets = kept(waves, measured) if isinstance(kept, Heard) else [kept[cut.id] for cut in cuts]
         if "context" in self._codebooks[book] and self._codebooks[book]["context"] is None:
             mean = (state * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
-            if isinstance(targets, Heard):
-                wanted = torch.from_numpy(targets(waves, measured))
-            else:
-                wanted = torch.stack([torch.from_numpy(targets[cut.id][0]) for cut in cuts])
+            wanted = torch.stack([torch.from_numpy(own[0]) for own in targets])
             errors = (head(mean).float() - wanted.to(mean.device).float()).square().mean(1)
             # an utterance counts by its frames, masked or not
             return errors[:, None].expand_as(valid)[seen], torch.ones_like(valid)[seen]
-        assert not isinstance(targets, Heard)
         wanted = state.new_zeros(*valid.shape, self._shapes[book][0], dtype=torch.float32)
-        for row, cut in enumerate(cuts):
-            own = torch.from_numpy(targets[cut.id][: valid.shape[1]])
+        for row, frames in enumerate(targets):
+            own = torch.from_numpy(frames[: valid.shape[1]])
             wanted[row, : len(own)], known[row, : len(own)] = own.to(wanted.device).float(), True
         errors = (head(state[seen]).float() - wanted[seen]).square().mean(1)
         return errors, known[seen]

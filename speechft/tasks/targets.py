@@ -55,8 +55,8 @@ def make_targets(
             their own of the strength `channels` (0 if not said; see `augment.coloured`): what a channel changes is left
             out then. With `classes: speakers` it is fitted to whole utterances, as recorded, of the speakers that have
             several; with `fitted_to` to those cuts alone whose ids begin so (one corpus' speakers: between corpora
-            channels differ more than voices). `cap`: see `Discriminant.fit`. With `heard: true` a vector for the
-            utterance is that of the waveform as the upstream hears it, augmented, so computed anew at every step.
+            channels differ more than voices). `cap`: see `Discriminant.fit`. With `heard: true` vectors are those of
+            the waveform as the upstream hears it, augmented, so computed anew at every step.
         seed: of the k-means, of the whitening, and of the frames they are fitted on.
         first_centre: the middle of the upstream's first frame, in seconds.
         cache: where labels are kept, by a hash of everything they depend on.
@@ -82,14 +82,13 @@ def make_targets(
         books: dict[int, Book | Vectors] = {}
         for number in numbers:
             book = Vectors.read(codebooks[number]) if codebooks[number].get("regress") else Book.read(codebooks[number])
-            heard = isinstance(book, Vectors) and book.heard
             identity = [source, corpus, described, *book.identity, seed, first_centre, _VERSION]
-            name = f"{sha256_json(identity)[:24]}{'-turn' if heard else ''}.npz"
+            name = f"{sha256_json(identity)[:24]}{'-turn' if isinstance(book, Vectors) and book.heard else ''}.npz"
             file = (cache or cache_dir() / "targets") / name
             if not file.is_file():
                 files[number], books[number] = file, book
-            elif heard:
-                found[number] = Heard(features, _read_turn(file))
+            elif isinstance(book, Vectors) and book.heard:
+                found[number] = Heard(features, _read_turn(file), book.whole, first_centre)
             else:
                 found[number] = _read(file)
         if not books:
@@ -99,7 +98,7 @@ def make_targets(
             if isinstance(book, Vectors) and book.heard:
                 assert book.turn is not None
                 _write_turn(files.pop(number), book.turn)
-                found[number] = Heard(features, book.turn)
+                found[number] = Heard(features, book.turn, book.whole, first_centre)
                 del books[number]
         if not books:
             continue
@@ -123,9 +122,11 @@ class Heard:
 
     features: Featurize
     turn: Whitening | Discriminant
+    whole: bool
+    first_centre: float
 
-    def __call__(self, waves: Sequence[Tensor], measured: dict[int, np.ndarray] | None = None) -> np.ndarray:
-        """Waveforms `[samples]` -> `[batch, components]` float32.
+    def __call__(self, waves: Sequence[Tensor], measured: dict[int, list[Any]] | None = None) -> list[np.ndarray]:
+        """Waveforms `[samples]` -> for each `[frames or 1, components]` float32, as `make_targets` has them.
 
         Args:
             waves: what is heard.
@@ -133,9 +134,12 @@ class Heard:
         """
         kept = {} if measured is None else measured
         if id(self.features) not in kept:
-            found = self.features([wave.detach().float().cpu() for wave in waves])
-            kept[id(self.features)] = np.stack([item[0][0].numpy() for item in found])
-        return self.turn(kept[id(self.features)]).clip(-10, 10).astype(np.float32)
+            kept[id(self.features)] = self.features([wave.detach().float().cpu() for wave in waves])
+        found = []
+        for features, rate, first in kept[id(self.features)]:
+            frames = features[:1].numpy() if self.whole else _at_50_hz(features, rate, first, self.first_centre)
+            found.append(self.turn(frames).clip(-10, 10).astype(np.float32))
+        return found
 
 
 def _fit(books: list[Book | Vectors], cuts: CutSet, features: Featurize, seed: int, first_centre: float) -> None:

@@ -95,9 +95,14 @@ def test_heard_vectors_are_those_of_what_is_heard(speakers, tmp_path):
     kept = make_targets(speakers, [book], 0, cache=tmp_path / "kept")[0]
     heard = make_targets(speakers, [{**book, "heard": True}], 0, cache=tmp_path)[0]
     waves = [read_cut(cut) for cut in speakers]
-    assert np.allclose(heard(waves), [kept[cut.id][0] for cut in speakers], atol=2e-2)
+    assert np.allclose(heard(waves), [kept[cut.id] for cut in speakers], atol=2e-2)
     changed = heard([torch.diff(wave) for wave in waves])
     assert not np.allclose(changed, heard(waves), atol=0.5)
+    frames = {"features": "logmel", "whiten": 5, "regress": True}
+    kept = make_targets(speakers, [frames], 0, cache=tmp_path / "kept")[0]
+    heard_frames = make_targets(speakers, [{**frames, "heard": True}], 0, cache=tmp_path / "frames")[0](waves)
+    for cut, own in zip(speakers, heard_frames, strict=True):
+        assert own.shape == kept[cut.id].shape and np.allclose(own, kept[cut.id], atol=2e-2)
     again = make_targets(speakers, [{**book, "heard": True}], 0, cache=tmp_path)[0]
     assert np.array_equal(again(waves), heard(waves)) and len(list(tmp_path.glob("*-turn.npz"))) == 1
 
@@ -119,17 +124,37 @@ def test_the_loss_asks_for_what_is_heard(speakers, monkeypatch, tmp_path):
     assert loss == pytest.approx(np.square(changed([torch.diff(wave) for wave in waves])).mean(), rel=1e-4)
 
 
+def test_the_loss_asks_for_frames_as_they_are_heard(speakers, monkeypatch, tmp_path):
+    book = {"features": "logmel", "whiten": 4, "regress": True, "heard": True, "layer": 0}
+    task = build_task({"kind": "masked_prediction", "codebooks": [book], "channel_probability": 1.0,
+                       "unmasked_weight": 0.0})  # fmt: skip
+    upstream = load_upstream("hubert_nano_random")
+    task.prepare(upstream, speakers, None, tmp_path)
+    torch.nn.init.zeros_(task.heads[0].weight)
+    torch.nn.init.zeros_(task.heads[0].bias)
+    task._spans = lambda frames, length: torch.ones(len(frames), length, dtype=torch.bool)
+    monkeypatch.setattr(masked_prediction, "coloured", lambda waves, *rest: [torch.diff(wave) for wave in waves])
+    waves = [read_cut(cut) for cut in speakers]
+    loss = float(task.step(upstream, Batch(waves, list(speakers)))[0].detach())
+    heard = make_targets(speakers, [{key: value for key, value in book.items() if key != "layer"}], 0,
+                         upstream.first_centre)[0]  # fmt: skip
+    changed = [torch.diff(wave) for wave in waves]
+    counts = upstream.frame_counts(torch.tensor([len(wave) for wave in changed])).tolist()
+    squares = [np.square(own[:count]) for own, count in zip(heard(changed), counts, strict=True)]
+    assert loss == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
+
+
 def test_books_of_the_same_features_share_them(speakers, tmp_path):
     books = [{**BOOK, "classes": "speakers", "heard": True, "channels": channels} for channels in (0.0, 1.0)]
     books.append({**books[0], "statistics": ["mean"]})
     heard, measured = make_targets(speakers, books, 0, cache=tmp_path), {}
     waves = [read_cut(cut) for cut in speakers]
     assert all(np.array_equal(one(waves, measured), one(waves)) for one in heard)
-    assert sorted(len(features[0]) for features in measured.values()) == [80, 160]
+    assert sorted(items[0][0].shape[1] for items in measured.values()) == [80, 160]
 
 
 @pytest.mark.parametrize("wrong", [
-    {**BOOK, "classes": "voices"}, {**BOOK, "heard": 1}, {**BOOK, "context": 0.2, "heard": True},
+    {**BOOK, "classes": "voices"}, {**BOOK, "heard": 1}, {**BOOK, "context": 0.2, "classes": "speakers"},
     {"features": "logmel", "context": None, "regress": True, "whiten": 2, "classes": "speakers"},
     {"features": "logmel", "clusters": 3, "heard": True}, {**BOOK, "cap": 0},
 ])  # fmt: skip
