@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -35,8 +35,9 @@ class MaskedPrediction(Task):
 
     Args:
         codebooks: see `targets.make_targets`; with an optional `weight` each, and `layer`: the hidden state it is
-            predicted from (0 is what enters the first transformer layer; the last one if not said). Supervision of
-            layers below the last is ILS-SSL's (2112.08778). A code book with `regress` is met with the mean squared
+            predicted from (0 is what enters the first transformer layer; `mean` is the mean of all of them, which is
+            what SUPERB's weighted sum starts from; the last one if not said). Supervision of layers below the last is
+            ILS-SSL's (2112.08778). A code book with `regress` is met with the mean squared
             error over its components (which have unit variance); one vector for the utterance is predicted from the
             mean of the hidden state over time, which is what pooling heads see. With `clean: true` a code book is met
             only where the input was left as it is: for what an augmentation changes, such as the channel.
@@ -62,7 +63,7 @@ class MaskedPrediction(Task):
         self._weights = [float(codebook.pop("weight", 1.0)) for codebook in self._codebooks]
         self._clean = [bool(codebook.pop("clean", False)) for codebook in self._codebooks]
         layers = [codebook.pop("layer", None) for codebook in self._codebooks]
-        self._layers: list[int] = [-1 if layer is None else int(layer) for layer in layers]
+        self._layers: list[int | None] = [_layer_of(layer) for layer in layers]
         self._mask_fraction, self._mask_span, self._unmasked_weight = mask_fraction, mask_span, unmasked_weight
         self._mix_probability, self._mix_snr = mix_probability, (float(mix_snr[0]), float(mix_snr[1]))
         self._channel_probability, self._channel_strength, self._seed = channel_probability, channel_strength, seed
@@ -77,7 +78,7 @@ class MaskedPrediction(Task):
                 "choose HuBERT, WavLM, wav2vec 2.0 or UniSpeech-SAT, from a checkpoint that has masked_spec_embed",
             )
         for layer in self._layers:
-            if not -1 <= layer < upstream.num_layers:
+            if layer is not None and not -1 <= layer < upstream.num_layers:
                 raise UsageError(
                     f"a code book's layer is {layer}",
                     f"this upstream has hidden states 0 to {upstream.num_layers - 1}; leave it out for the last one",
@@ -124,6 +125,7 @@ class MaskedPrediction(Task):
         masked = self._spans(frames, hidden.shape[1]) & valid
         hidden = torch.where(masked[:, :, None], upstream.model.masked_spec_embed.to(hidden.dtype), hidden)
         states = upstream.encode(hidden, frames, last_only=set(self._layers) == {-1})
+        mean = torch.stack(list(states)).mean(0) if None in self._layers else None
 
         # Masked and plain frames go through a head together; each kind has a mean of its own.
         masked_loss = plain_loss = hidden.new_zeros((), dtype=torch.float32)
@@ -135,8 +137,9 @@ class MaskedPrediction(Task):
         untouched = same[:, None].expand_as(seen)[seen][:, None]
         measured: dict[int, list[Any]] = {}
         for book, (head, weight, layer) in enumerate(zip(self.heads, self._weights, self._layers, strict=True)):
+            state = states[layer] if layer is not None else cast("Tensor", mean)
             if self._codebooks[book].get("regress"):
-                errors, counted = self._errors(book, head, states[layer], batch.cuts, waves, measured, valid, seen)
+                errors, counted = self._errors(book, head, state, batch.cuts, waves, measured, valid, seen)
                 if self._clean[book]:
                     counted = counted & untouched[:, 0]
                 masked_loss = masked_loss + weight * _mean(errors, counted & covered[:, 0])
@@ -144,7 +147,7 @@ class MaskedPrediction(Task):
                 continue
             clusters = self._shapes[book][1]
             labels = self._labels(book, batch.cuts, hidden.shape[1]).to(hidden.device)[seen]  # [frames, splits]
-            logits = head(states[layer][seen]).float().view(-1, clusters)
+            logits = head(state[seen]).float().view(-1, clusters)
             flat = functional.cross_entropy(logits, labels.flatten(), ignore_index=_IGNORE, reduction="none")
             losses, known = flat.view_as(labels), labels != _IGNORE
             if self._clean[book]:
@@ -198,6 +201,15 @@ class MaskedPrediction(Task):
         kept = (torch.arange(spans, device=frames.device) < allowed[:, None]).repeat_interleave(self._mask_span, dim=1)
         mask = torch.zeros(len(frames), length, dtype=torch.int32, device=frames.device)
         return mask.scatter_add_(1, places, kept.int()) > 0
+
+
+def _layer_of(layer: Any) -> int | None:
+    """Which hidden state; None is the mean of all."""
+    if layer == "mean":
+        return None
+    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
+        raise UsageError(f"a code book's layer is {layer!r}", "give a number, or mean")
+    return -1 if layer is None else layer
 
 
 def _mean(losses: Tensor, where: Tensor) -> Tensor:

@@ -175,6 +175,7 @@ def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path)
     books = [
         {"features": "mfcc", "clusters": 5, "splits": 2, "weight": 3.0},
         {"features": "logmel", "clusters": 4, "layer": 1, "weight": 1.0},
+        {"features": "logmel", "clusters": 6, "layer": "mean", "weight": 2.0},
     ]
     task, upstream, batch = _prepared(cuts, tmp_path, codebooks=books, unmasked_weight=0.5)
     upstream.eval()
@@ -198,18 +199,20 @@ def test_the_loss_is_a_mean_over_parts_and_books_at_their_layers(cuts, tmp_path)
                 for frame in range(int(frames[row])):
                     if frame >= len(labels[cut.id]):
                         continue
-                    state = states[options.get("layer", -1)][row, frame]
+                    state = sum(states)[row, frame] / len(states)
+                    if options.get("layer") != "mean":
+                        state = states[options.get("layer", -1)][row, frame]
                     for part in range(splits):
                         logits = weights[0][part] @ state + weights[1][part]
                         value = torch.logsumexp(logits, 0) - logits[int(labels[cut.id][frame, part])]
                         sums.setdefault((book, bool(mask[row, frame])), []).append(float(value))
     expected = sum(
-        options["weight"] / 4 * (np.mean(sums[book, True]) + 0.5 * np.mean(sums[book, False]))
+        options["weight"] / 6 * (np.mean(sums[book, True]) + 0.5 * np.mean(sums[book, False]))
         for book, options in enumerate(books)
     )
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert figures["masked_loss"] == pytest.approx(
-        sum(options["weight"] / 4 * np.mean(sums[book, True]) for book, options in enumerate(books)), rel=1e-4
+        sum(options["weight"] / 6 * np.mean(sums[book, True]) for book, options in enumerate(books)), rel=1e-4
     )
 
 
@@ -217,6 +220,11 @@ def test_a_layer_that_is_not_there(cuts, tmp_path):
     last = load_upstream("hubert_nano_random").num_layers - 1
     with pytest.raises(UsageError, match=rf"layer is {last + 1}.*0 to {last}"):
         _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", "clusters": 5, "layer": last + 1}])
+
+
+def test_a_layer_that_is_no_layer(cuts, tmp_path):
+    with pytest.raises(UsageError, match=r"layer is 'last'.*a number, or mean"):
+        _prepared(cuts, tmp_path, codebooks=[{"features": "mfcc", "clusters": 5, "layer": "last"}])
 
 
 def test_pieces_are_refused(cuts, tmp_path):
