@@ -90,10 +90,12 @@ def _explained(primary: str, error: Exception) -> UsageError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
         group, name = found.groups()
-        return UsageError(f"unknown {group} {name!r}", f"known: {', '.join(group_names(group))}")
+        names = group_names(group)
+        meant = "".join(f"did you mean {one}? " for one in difflib.get_close_matches(name, names, 1))
+        return UsageError(f"unknown {group} {name!r}", f"{meant}known: {', '.join(names)}")
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
-        known = list(flatten(_plain(primary)))
+        known = _keys(primary)
         close = difflib.get_close_matches(key, known, 3, 0.6)
         hint = f"did you mean {', '.join(close)}? " if close else ""
         added = "--out OUT names the run's folder" if key == "out" else f"{hint}+{key}=... would add a key"
@@ -107,6 +109,17 @@ def _explained(primary: str, error: Exception) -> UsageError:
         return UsageError(f"{key}={value} is several values", f"a list has brackets: {key}=[{value}]{swept}")
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
+
+
+def _keys(primary: str) -> list[str]:
+    """All keys, those of choices that are not the default too, and the groups."""
+    from omegaconf import OmegaConf
+
+    plain = _plain(primary)
+    groups = [name for name in plain if (config_dir() / name).is_dir()]
+    files = [(group, config_dir() / group / f"{choice}.yaml") for group in groups for choice in group_names(group)]
+    others = [f"{group}.{key!s}" for group, file in files if file.is_file() for key in OmegaConf.load(file)]
+    return list(dict.fromkeys([*groups, *others, *flatten(plain)]))
 
 
 def _plain(primary: str) -> dict[str, Any]:

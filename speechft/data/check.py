@@ -98,7 +98,7 @@ def load_corpus(
     bad = {(one.split, one.id) for one in problems}
     good = {name: [entry for entry in part if (name, entry.id) not in bad] for name, part in entries.items()}
     if problems and not all(good.values()):
-        raise refusal(problems, write_listing(listing, problems) if listing else None)
+        raise refusal(problems, write_listing(listing, problems) if listing else None, left=False)
     summary = {name: _summary(part, data.get("batch_seconds")) for name, part in good.items()}
     dev = as_cuts(good["dev"]) if "dev" in good else None
     return Corpus(as_cuts(good.get("train", [])), dev, problems, summary)

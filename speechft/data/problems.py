@@ -53,12 +53,20 @@ def together(errors: Sequence[SpeechFTError]) -> SpeechFTError:
     return SpeechFTError("; ".join(error.what for error in different), "; ".join(mends))
 
 
-def refusal(problems: Sequence[Problem], listing: Path | None = None) -> SpeechFTError:
-    """The error that stops what would have used them."""
-    first = problems[0]
+def refusal(problems: Sequence[Problem], listing: Path | None = None, left: bool = True) -> SpeechFTError:
+    """The error that stops what would have used them: the first of the kind that most of them are of.
+
+    Args:
+        problems: all.
+        listing: where they are listed.
+        left: whether anything would be left without them.
+    """
+    counts = Counter(problem.kind for problem in problems)
+    first = next(one for one in problems if counts[one.kind] == max(counts.values()))
+    skip = "set data.skip_bad=true" if len(problems) == 1 else "leave out what is bad: data.skip_bad=true"
     if len(problems) == 1 and listing is None:
-        return SpeechFTError(first.reason, f"{first.mend or 'mend it'}, or set data.skip_bad=true")
+        return SpeechFTError(first.reason, f"{first.mend or 'mend it'}{f', or {skip}' if left else ''}")
     others = f", and {len(problems) - 1} more cannot be used ({counted(problems)})" if len(problems) > 1 else ""
     listed = f" (listed in {listing})" if listing is not None else ""
-    mend = first.mend if len(problems) == 1 and first.mend else "mend them"
-    return SpeechFTError(f"{first.reason}{others}", f"{mend}{listed}, or leave out what is bad: data.skip_bad=true")
+    mend = first.mend if first.mend and len(counts) == 1 else "mend them"
+    return SpeechFTError(f"{first.reason}{others}", f"{mend}{listed}{f', or {skip}' if left else ''}")

@@ -191,9 +191,12 @@ def locate(source: str) -> Path:
         return locate(str(where))
     if path.exists():
         return path.resolve()
-    if path.suffix == ".pt" or source.startswith((".", "~", "/")) or source.count("/") > 1:
+    here = "/" in source and Path(source).parent.is_dir()  # runs/mine, mistyped: no repository of the hub is meant
+    if path.suffix == ".pt" or source.startswith((".", "~", "/")) or source.count("/") > 1 or here:
+        beside = get_close_matches(path.name, [one.name for one in path.parent.iterdir()], 1) if here else []
+        hint = f"did you mean {path.parent / beside[0]}? " if beside else ""
         raise UsageError(
-            f"no such file or folder: {source}", "an upstream is a name, a folder, a .pt file, or a hub name"
+            f"no such file or folder: {source}", f"{hint}an upstream is a name, a folder, a .pt file, or a hub name"
         )
     if "/" not in source:
         names = group_names("upstream")

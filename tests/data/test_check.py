@@ -76,8 +76,9 @@ def test_everything_bad_is_found_and_nothing_else(corpus):
     corpus["train"][6] |= {"text": "  "}
     shutil.copy(folder / "8.wav", folder / "7.wav")
     wanted = ["missing", "unreadable", "empty", "outside", "short", "long", "label", "duplicate"]
-    with pytest.raises(SpeechFTError, match=r"0.wav is missing, and 7 more cannot be used"):
-        load_corpus(_data(corpus))  # nothing is left to train on
+    with pytest.raises(SpeechFTError, match=r"0.wav is missing, and 7 more cannot be used") as nothing_left:
+        load_corpus(_data(corpus))
+    assert "skip_bad" not in nothing_left.value.mend
     noise(folder / "good.wav")
     corpus["train"].append({"id": "good", "path": "good.wav", "text": "ONE"})
     found, loaded = _found(_data(corpus))
@@ -87,6 +88,15 @@ def test_everything_bad_is_found_and_nothing_else(corpus):
     assert reasons["missing"].endswith("0.wav is missing") and "0.050 s short" in reasons["short"]
     assert reasons["duplicate"] == "utterance u7 of train is the same audio as u8 of dev"
     assert loaded.lines()[-1].startswith("bad: 1 missing, 1 unreadable, 1 empty, 1 outside, 1 short, 1 long, 1 label")
+
+
+def test_what_most_have_in_common_is_said_first(corpus):
+    """A task whose label nobody has: not the one missing file is the news."""
+    (corpus["folder"] / "0.wav").unlink()
+    for row in corpus["train"][1:]:
+        row["text"] = ""
+    with pytest.raises(SpeechFTError, match=r"^utterance u1 has an empty transcript, and .* \(1 missing, \d+ label\)"):
+        load_corpus(_data(corpus))
 
 
 def test_limits_can_be_moved_and_switched_off(corpus):

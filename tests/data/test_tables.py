@@ -55,8 +55,13 @@ def test_audio_elsewhere_and_damage(folder):
     with pytest.raises(SpeechFTError, match=r"bad.jsonl line 2 is no JSON"):
         load_cuts([{"kind": "tsv", "path": str(folder / "bad.jsonl")}])
     (folder / "bad.tsv").write_text("id\tfile\na\tone.wav\n")
-    with pytest.raises(SpeechFTError, match=r"has no column path; its columns: id, file; rename one"):
+    with pytest.raises(SpeechFTError, match=r"its columns: id, file; rename one: 'data.rename={file: path}'"):
         load_cuts([{"kind": "tsv", "path": str(folder / "bad.tsv")}])
+    (folder / "bad.tsv").write_text("id,path\na,one.wav\n")
+    with pytest.raises(SpeechFTError, match=r"its columns: id,path; its commas look like a CSV's: name it .csv"):
+        load_cuts([{"kind": "tsv", "path": str(folder / "bad.tsv")}])
+    with pytest.raises(SpeechFTError, match=r"table.tsv has no column words; its columns: path, speaker, text"):
+        load_cuts([{"kind": "tsv", "path": str(folder / "tables" / "table.tsv"), "text": "words"}])
     with pytest.raises(SpeechFTError, match=r"nowhere.tsv is missing"):
         load_cuts([{"kind": "tsv", "path": str(folder / "nowhere.tsv")}])
 

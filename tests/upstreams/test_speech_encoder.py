@@ -160,6 +160,15 @@ def test_foreign_and_damaged_checkpoints_are_one_line(upstream_folder, tmp_path)
             load_upstream(path)
 
 
+def test_a_mistyped_run_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    """`runs` is a folder here, so no organisation of that name is meant."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("the hub was asked"))
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(UsageError, match="no such file or folder: runs/mne; did you mean runs/mine"):
+        load_upstream("runs/mne")
+
+
 def test_a_known_name_goes_before_a_folder_of_that_name_and_says_so(upstream_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(upstream_folder, "hubert_nano")

@@ -12,6 +12,7 @@ from speechft.data.readers.base import Utterance
 from speechft.errors import SpeechFTError
 
 _SPECIAL = {"id", "path", "speaker", "start", "end", "gender", "language"}
+_PATHS = {"file", "filename", "file_name", "filepath", "file_path", "wav", "audio", "audio_path"}
 
 
 def table(path: str, audio: str | None = None, text: str | None = "text", where: Mapping[str, Any] | None = None,
@@ -39,9 +40,12 @@ def table(path: str, audio: str | None = None, text: str | None = "text", where:
     base = Path(audio).expanduser() if audio else file.parent
     rows = [_renamed(row, rename or {}) for row in _rows(file)]
     if rows and "path" not in rows[0]:
-        hint = "rename one by rename={THEIRS: path}; a TSV or CSV names its columns in its first line"
-        raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(rows[0])}", hint)
-    for column in where or {}:
+        raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(rows[0])}", _path_hint(list(rows[0])))
+    asked = [
+        *(where or {}),
+        *([text] if text and text != "text" else []),
+    ]  # without a column `text` there may be labels
+    for column in asked:
         if rows and not any(column in row for row in rows):
             raise SpeechFTError(f"{file} has no column {column}", f"its columns: {', '.join(rows[0])}")
     return [
@@ -49,6 +53,14 @@ def table(path: str, audio: str | None = None, text: str | None = "text", where:
         for row in rows
         if all(str(row.get(key)) == str(value) for key, value in (where or {}).items())
     ]
+
+
+def _path_hint(columns: list[str]) -> str:
+    """What to do about a table without `path`."""
+    if len(columns) == 1 and "," in columns[0]:
+        return "its commas look like a CSV's: name it .csv"
+    theirs = next((one for one in columns if one.lower() in _PATHS), columns[0])
+    return f"rename one: 'data.rename={{{theirs}: path}}'; a TSV or CSV names its columns in its first line"
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
