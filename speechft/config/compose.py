@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.config.locate import config_dir, group_names, read_group
+from speechft.config.paths import resolved
 from speechft.errors import UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
@@ -19,12 +20,13 @@ IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", 
 
 
 def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose `configs/PRIMARY.yaml` with overrides, everything resolved.
+    """Compose `configs/PRIMARY.yaml` with overrides, everything resolved; of stage 1, paths too (`paths.resolved`).
 
     Raises:
         UsageError: an unknown key, group or choice, or a malformed override.
     """
-    return _composed(primary, overrides, None)
+    found = _composed(primary, overrides, None)
+    return resolved(found) if primary == "train" else found
 
 
 def compose_section(primary: str, overrides: Sequence[str], section: str) -> dict[str, Any]:
