@@ -6,17 +6,27 @@ import contextlib
 import io
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 
 
 def start_worker() -> None:
-    """Settings of a worker before anything heavy is imported."""
+    """Settings of a worker before anything heavy is imported. It ends with the process that it works for, however that
+    ends: what it leaves is gone on with."""
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore")
     import torch
 
     torch.set_num_threads(1)
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 @contextlib.contextmanager

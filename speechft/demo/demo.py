@@ -13,7 +13,8 @@ from typing import Any
 from speechft.console import progress, say
 from speechft.demo import jobs
 from speechft.demo.plan import DEMO, TASKS, Plan
-from speechft.files import write_json, write_text
+from speechft.errors import SpeechFTError
+from speechft.files import claimed, write_json, write_text
 from speechft.runs import runs_root
 from speechft.versions import versions
 from speechft.workers import start_worker
@@ -34,9 +35,20 @@ def run_demo(
 
     Returns:
         What `report.json` holds, and the table as text.
+
+    Raises:
+        SpeechFTError: another process is at it in that folder.
     """
-    began = time.monotonic()
     folder = Path(out).expanduser().resolve() if out else runs_root() / f"demo-{seed}"
+    with claimed(folder / ".demo") as ours:
+        if not ours:
+            raise SpeechFTError(f"a demo is running in {folder}", "wait for it, or choose another --out")
+        return _run(folder, seed, plan, workers)
+
+
+def _run(folder: Path, seed: int, plan: Plan, workers: int | None) -> dict[str, Any]:
+    began = time.monotonic()
+    went_on = (folder / "superb").is_dir() or any(folder.glob("*/config.yaml"))
     seeds = list(range(seed, seed + plan.seeds))
     timing: dict[str, float] = {}
 
@@ -61,7 +73,7 @@ def run_demo(
         _all("SUPERB: PR, SID and KS of every model", pool, jobs.score, scoring)
         timing["superb"] = time.monotonic() - mark
     timing["all"] = time.monotonic() - began
-    return write_report(folder, seeds, plan, timing)
+    return write_report(folder, seeds, plan, timing, went_on)
 
 
 def _make_corpus(plan: Plan) -> None:
@@ -85,8 +97,16 @@ def _all(title: str, pool: ProcessPoolExecutor, work: Callable[..., Any], calls:
             raise
 
 
-def write_report(folder: Path, seeds: list[int], plan: Plan, timing: dict[str, float]) -> dict[str, Any]:
-    """`report.md`, `report.json` and `alpha.png` from the finished evaluations."""
+def write_report(
+    folder: Path, seeds: list[int], plan: Plan, timing: dict[str, float], went_on: bool = False
+) -> dict[str, Any]:
+    """`report.md`, `report.json` and `alpha.png` from the finished evaluations.
+
+    Args:
+        folder, seeds, plan: as of `run_demo`.
+        timing: seconds of each part.
+        went_on: whether some of it was there before, so that these seconds are not all that it took.
+    """
     from speechft.report.collect import Score, read_scores
     from speechft.report.plot import plot_alpha
     from speechft.report.table import markdown, summarise
@@ -115,13 +135,14 @@ def write_report(folder: Path, seeds: list[int], plan: Plan, timing: dict[str, f
     reading = read_intervals(main)
     result = {
         "table": main, "all": cells, "curves": curves, "seeds": seeds, "reading": reading, "seconds": timing,
+        "went_on": went_on,
         "versions": versions(), "upstream": rows[PRETRAINED]["pr"][0].record["upstream"], "folder": str(folder),
     }  # fmt: skip
     write_json(folder / "report.json", result)
     counts = [f"{cell['task'].upper()} {cell['test_utterances']}" for cell in main if cell["model"] == PRETRAINED]
     text = _TEXT.format(
         table=markdown(main), all=markdown(cells), seeds=", ".join(map(str, seeds)), counts=", ".join(counts),
-        seconds=timing["all"], reading=reading,
+        seconds=f"{timing['all']:.0f} s" + (", going on with what was there," if went_on else ""), reading=reading,
     )  # fmt: skip
     write_text(folder / "report.md", text)
     return {**result, "markdown": markdown(main)}
@@ -129,7 +150,7 @@ def write_report(folder: Path, seeds: list[int], plan: Plan, timing: dict[str, f
 
 def read_intervals(cells: list[dict[str, Any]]) -> str:
     """What the table says, from its intervals alone."""
-    sentences = []
+    verdicts: dict[str, list[str]] = {}
     for cell in cells:
         if "difference" not in cell:
             continue
@@ -137,8 +158,8 @@ def read_intervals(cells: list[dict[str, Any]]) -> str:
         if not cell["higher_better"]:
             low, high = -high, -low
         verdict = "better" if low > 0 else "worse" if high < 0 else "not clearly different"
-        sentences.append(f"{cell['model']}: {cell['task'].upper()} {verdict}")
-    return "; ".join(sentences) + "."
+        verdicts.setdefault(cell["model"], []).append(f"{cell['task'].upper()} {verdict}")
+    return "; ".join(f"{model}: {', '.join(own)}" for model, own in verdicts.items()) + "."
 
 
 _TEXT = """# speechft demo
@@ -155,6 +176,6 @@ paired bootstrap over the test utterances. Read against the pre-trained row, fro
 All models:
 
 {all}
-Made in {seconds:.0f} s by `speechft demo`. Everything that was measured is in `report.json`; a run's folder beside this
+Made in {seconds} by `speechft demo`. Everything that was measured is in `report.json`; a run's folder beside this
 file holds its configuration and its weights.
 """

@@ -1,11 +1,14 @@
 """The demo end to end, on the smallest corpus: every row, the files, and that it goes on where it stopped."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from speechft.demo.demo import run_demo
+from speechft.demo.demo import read_intervals, run_demo
 from speechft.demo.plan import Plan
+from speechft.errors import SpeechFTError
 from speechft.report.report import make_report
 
 PLAN = Plan(
@@ -48,5 +51,28 @@ def test_the_demo_measures_every_row_and_resumes(tmp_path):
     scores = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo" / "superb").glob("*/*.json")}
     assert len(scores) == 6 * 3
     again = run_demo(tmp_path / "demo", seed=3, plan=PLAN, workers=1)
-    assert again["table"] == report["table"]
+    assert again["table"] == report["table"] and (report["went_on"], again["went_on"]) == (False, True)
+    assert "going on with what was there" in (tmp_path / "demo" / "report.md").read_text()
+    assert "going on" not in text
     assert {path: path.stat().st_mtime_ns for path in scores} == scores
+
+
+def test_the_verdicts_of_a_row_stand_together():
+    def cell(model, task, low, high, higher):
+        return {"model": model, "task": task, "difference": {"low": low, "high": high}, "higher_better": higher}
+
+    cells = [{"model": "pre-trained", "task": "pr"}, cell("one", "pr", -3, -1, False), cell("one", "sid", -3, -1, True),
+             cell("two", "pr", -1, 1, False)]  # fmt: skip
+    assert read_intervals(cells) == "one: PR better, SID worse; two: PR not clearly different."
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    code = "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held'); input()"
+    (tmp_path / "demo").mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-uc", code, str(tmp_path / "demo" / ".demo")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(SpeechFTError, match="a demo is running in"):
+        run_demo(tmp_path / "demo", plan=PLAN)
+    other.communicate(b"\n")
