@@ -86,7 +86,8 @@ def entry_of(item: Any, headers: Headers, normalize: bool, speeds: Sequence[floa
     if normalize and text is not None:
         text = letters(text)
     if text is not None and not text.strip():
-        return Problem(split, item.id, "label", f"utterance {item.id} has an empty transcript", "mend the transcript")
+        mend = "mend the transcript, or read none where the task needs none (data.text=null in a table)"
+        return Problem(split, item.id, "label", f"utterance {item.id} has an empty transcript", mend)
     if isinstance(item, Utterance):
         assert info is not None
         end = info.seconds if item.end is None else min(item.end, info.seconds)

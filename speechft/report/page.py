@@ -163,8 +163,10 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
 
 def how(report: Mapping[str, Any]) -> list[str]:
     """How the figures were made, a paragraph each."""
-    several = any(cell["spread"] is not None for row in report["rows"] for cell in row["cells"].values())
-    spread = " ± is half the range over seeds, of which the mean is shown; intervals do not contain it."
+    counts = {len(cell["values"]) for row in report["rows"] for cell in row["cells"].values()}
+    several, most = max(counts, default=1) > 1, max(counts, default=1)
+    seeds = f"{min(count for count in counts if count > 1)} to {most}" if len(counts - {1}) > 1 else str(most)
+    spread = f" ± is half the range over {seeds} seeds, of which the mean is shown; intervals do not contain it."
     lines = [
         f"In brackets: 95 % percentile intervals of {report['bootstrap']['draws']} bootstrap draws of the test "
         "utterances (trials for ASV and queries for QbE, as if they were independent); differences are paired, "

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from speechft.demo.demo import read_intervals, run_demo
+from speechft.demo.demo import run_demo
 from speechft.demo.plan import Plan
 from speechft.errors import SpeechFTError
 from speechft.report.report import make_report
@@ -55,15 +55,6 @@ def test_the_demo_measures_every_row_and_resumes(tmp_path):
     assert "going on with what was there" in (tmp_path / "demo" / "report.md").read_text()
     assert "going on" not in text
     assert {path: path.stat().st_mtime_ns for path in scores} == scores
-
-
-def test_the_verdicts_of_a_row_stand_together():
-    def cell(model, task, low, high, higher):
-        return {"model": model, "task": task, "difference": {"low": low, "high": high}, "higher_better": higher}
-
-    cells = [{"model": "pre-trained", "task": "pr"}, cell("one", "pr", -3, -1, False), cell("one", "sid", -3, -1, True),
-             cell("two", "pr", -1, 1, False)]  # fmt: skip
-    assert read_intervals(cells) == "one: PR better, SID worse; two: PR not clearly different."
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path):

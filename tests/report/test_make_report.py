@@ -124,7 +124,7 @@ def test_seeds_are_averaged(tmp_path):
     (row,) = report["rows"]
     cell = row["cells"]["sid.acc"]
     assert cell["values"] == [50, 75] and cell["mean"] == 62.5 and cell["spread"] == 12.5 and cell["seeds"] == [1, 2]
-    assert "62.50 ± 12.50 [" in report["markdown"] and "half the range over seeds" in report["markdown"]
+    assert "62.50 ± 12.50 [" in report["markdown"] and "half the range over 2 seeds" in report["markdown"]
     # the mean of both seeds on the same drawn utterances: those that only one gets right count one half
     assert cell["interval"][1] - cell["interval"][0] < 2 * 1.96 * 100 * (0.25 / 20) ** 0.5
 

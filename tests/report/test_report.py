@@ -81,7 +81,9 @@ def test_the_reading_follows_the_intervals():
         }
 
     cells = [cell("m", "sid", -3, -1, True), cell("m", "pr", -3, -1, False), cell("m", "ks", -1, 2, True)]
-    assert read_intervals(cells) == "m: SID worse; m: PR better; m: KS not clearly different."
+    cells = [{"model": "pre-trained", "task": "pr"}, *cells, cell("n", "pr", -1, 1, False)]
+    told = "m: SID worse, PR better, KS not clearly different; n: PR not clearly different."
+    assert read_intervals(cells) == told
 
 
 def test_the_plot_is_written(tmp_path):
