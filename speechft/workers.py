@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 
 def start_worker() -> None:
     """Settings of a worker before anything heavy is imported. It ends with the process that it works for, however that
     ends: what it leaves is gone on with."""
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore")
     import torch
@@ -23,9 +25,8 @@ def start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
+def _follow(parent: Any) -> None:
+    parent.join()
     os._exit(1)
 
 

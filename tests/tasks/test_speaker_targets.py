@@ -107,40 +107,33 @@ def test_heard_vectors_are_those_of_what_is_heard(speakers, tmp_path):
     assert np.array_equal(again(waves), heard(waves)) and len(list(tmp_path.glob("*-turn.npz"))) == 1
 
 
-def test_the_loss_asks_for_what_is_heard(speakers, monkeypatch, tmp_path):
-    """With heads that answer 0 the error is the mean square of the vectors of the augmented waveforms."""
-    book = {**BOOK, "classes": "speakers", "heard": True, "layer": 1}
-    task = build_task({"kind": "masked_prediction", "codebooks": [book], "channel_probability": 1.0,
+def _asked(book, speakers, monkeypatch, folder):
+    """The loss of heads that answer 0, where every waveform is changed before it is heard: the mean square of what is
+    asked; the vectors that belong to the changed waveforms; and the frames of each."""
+    task = build_task({"kind": "masked_prediction", "codebooks": [{**book, "layer": 1}], "channel_probability": 1.0,
                        "unmasked_weight": 0.0})  # fmt: skip
     upstream = load_upstream("hubert_nano_random")
-    task.prepare(upstream, speakers, None, tmp_path)
+    task.prepare(upstream, speakers, None, folder)
     torch.nn.init.zeros_(task.heads[0].weight)
     torch.nn.init.zeros_(task.heads[0].bias)
     task._spans = lambda frames, length: torch.ones(len(frames), length, dtype=torch.bool)
     monkeypatch.setattr(masked_prediction, "coloured", lambda waves, *rest: [torch.diff(wave) for wave in waves])
     waves = [read_cut(cut) for cut in speakers]
     loss = float(task.step(upstream, Batch(waves, list(speakers)))[0].detach())
-    changed = make_targets(speakers, [{**BOOK, "classes": "speakers", "heard": True}], 0, upstream.first_centre)[0]
-    assert loss == pytest.approx(np.square(changed([torch.diff(wave) for wave in waves])).mean(), rel=1e-4)
+    changed = [torch.diff(wave) for wave in waves]
+    vectors = make_targets(speakers, [book], 0, upstream.first_centre)[0](changed)
+    return loss, vectors, upstream.frame_counts(torch.tensor([len(wave) for wave in changed])).tolist()
+
+
+def test_the_loss_asks_for_what_is_heard(speakers, monkeypatch, tmp_path):
+    loss, vectors, _ = _asked({**BOOK, "classes": "speakers", "heard": True}, speakers, monkeypatch, tmp_path)
+    assert loss == pytest.approx(np.square(vectors).mean(), rel=1e-4)
 
 
 def test_the_loss_asks_for_frames_as_they_are_heard(speakers, monkeypatch, tmp_path):
-    book = {"features": "logmel", "whiten": 4, "regress": True, "heard": True, "layer": 0}
-    task = build_task({"kind": "masked_prediction", "codebooks": [book], "channel_probability": 1.0,
-                       "unmasked_weight": 0.0})  # fmt: skip
-    upstream = load_upstream("hubert_nano_random")
-    task.prepare(upstream, speakers, None, tmp_path)
-    torch.nn.init.zeros_(task.heads[0].weight)
-    torch.nn.init.zeros_(task.heads[0].bias)
-    task._spans = lambda frames, length: torch.ones(len(frames), length, dtype=torch.bool)
-    monkeypatch.setattr(masked_prediction, "coloured", lambda waves, *rest: [torch.diff(wave) for wave in waves])
-    waves = [read_cut(cut) for cut in speakers]
-    loss = float(task.step(upstream, Batch(waves, list(speakers)))[0].detach())
-    heard = make_targets(speakers, [{key: value for key, value in book.items() if key != "layer"}], 0,
-                         upstream.first_centre)[0]  # fmt: skip
-    changed = [torch.diff(wave) for wave in waves]
-    counts = upstream.frame_counts(torch.tensor([len(wave) for wave in changed])).tolist()
-    squares = [np.square(own[:count]) for own, count in zip(heard(changed), counts, strict=True)]
+    book = {"features": "logmel", "whiten": 4, "regress": True, "heard": True}
+    loss, vectors, counts = _asked(book, speakers, monkeypatch, tmp_path)
+    squares = [np.square(own[:count]) for own, count in zip(vectors, counts, strict=True)]
     assert loss == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
 
 

@@ -41,11 +41,8 @@ def table(path: str, audio: str | None = None, text: str | None = "text", where:
     rows = [_renamed(row, rename or {}) for row in _rows(file)]
     if rows and "path" not in rows[0]:
         raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(rows[0])}", _path_hint(list(rows[0])))
-    asked = [
-        *(where or {}),
-        *([text] if text and text != "text" else []),
-    ]  # without a column `text` there may be labels
-    for column in asked:
+    named = [text] if text and text != "text" else []  # a table of labels alone has no `text`
+    for column in [*(where or {}), *named]:
         if rows and not any(column in row for row in rows):
             raise SpeechFTError(f"{file} has no column {column}", f"its columns: {', '.join(rows[0])}")
     return [
