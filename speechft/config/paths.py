@@ -32,6 +32,12 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(task := config.get("task"), Mapping):
         lexicon = set() if task.get("lexicon") == "synthetic" else {"lexicon"}
         changed["task"] = _inside(task, _own(task) | lexicon)
+        if isinstance(books := task.get("codebooks"), list):  # of masked prediction; `own` is the upstream itself
+            changed["task"]["codebooks"] = [
+                _inside(one, {"path"} | ({"upstream"} if "/" in str(one.get("upstream")) else set()))
+                if isinstance(one, Mapping) else one
+                for one in books
+            ]  # fmt: skip
     return changed
 
 

@@ -28,6 +28,9 @@ def test_what_is_there_becomes_absolute(place):
     assert data["train"][0]["root"] == str(place / "corpus")
     assert compose("train", ["upstream.source=corpus"])["upstream"]["source"] == str(place / "corpus")
     task = compose("train", ["task=pr", "task.lexicon=corpus/table.tsv"])["task"]
+    books = "[{features: upstream, upstream: ./corpus, layers: [1]}, {features: voice, path: readers.py}]"
+    found = compose("train", ["task=masked_prediction", f"task.codebooks={books}"])["task"]["codebooks"]
+    assert (found[0]["upstream"], found[1]["path"]) == (str(place / "corpus"), str(place / "readers.py"))
     assert task["lexicon"] == str(place / "corpus" / "table.tsv")
     assert compose("train", ["task=own", "task.kind=readers.py:Mine"])["task"]["kind"] == f"{place}/readers.py:Mine"
 
