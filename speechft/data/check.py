@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LabelCheck = Callable[[Sequence[Any]], Iterable[tuple[str, str]]]
 """Cuts -> (id, reason) of those whose label the task cannot learn; `Task.check` with its upstream."""
+SplitCheck = Callable[[Sequence[Any], Sequence[Any]], Iterable[tuple[str, str, str]]]
+"""Cuts of train and of dev -> (id, reason, what to do) of those of dev that ask for what train never shows;
+`Task.check_splits`."""
 
 _CHECKS = {"shortest": 0.1, "longest": 60.0, "duplicates": True, "decode": False}
 
@@ -55,8 +58,9 @@ class Corpus:
 
 
 def load_corpus(
-    data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True, listing: Path | None = None
-) -> Corpus:
+    data: Mapping[str, Any], check_labels: LabelCheck | None = None, loud: bool = True, listing: Path | None = None,
+    check_splits: SplitCheck | None = None,
+) -> Corpus:  # fmt: skip
     """Read and check the corpora of the `data` group; nothing bad is left in.
 
     Args:
@@ -66,6 +70,7 @@ def load_corpus(
         check_labels: the task's view of the labels.
         loud: show progress.
         listing: where to list what is bad, if nothing else is left.
+        check_splits: the task's view of what both splits have.
 
     Raises:
         UsageError: an unknown kind or option.
@@ -92,6 +97,8 @@ def load_corpus(
             owner = {cut.id: entry.id for entry in usable for cut in entry.cuts}
             found_labels = {owner[one]: reason for one, reason in check_labels(cuts)}
             problems += [Problem(name, one, "label", reason) for one, reason in found_labels.items()]
+    if check_splits is not None and all(entries.values()):
+        problems += _across(entries, problems, check_splits)
     if checks["duplicates"] and "train" in entries and "dev" in entries:
         problems += duplicates(entries["train"], entries["dev"], headers, loud)
     problems = list({(one.split, one.id): one for one in reversed(problems)}.values())[::-1]  # the first of each
@@ -102,6 +109,22 @@ def load_corpus(
     summary = {name: _summary(part, data.get("batch_seconds")) for name, part in good.items()}
     dev = as_cuts(good["dev"]) if "dev" in good else None
     return Corpus(as_cuts(good.get("train", [])), dev, problems, summary)
+
+
+def _across(entries: Mapping[str, Sequence[Entry]], problems: Sequence[Problem], check: SplitCheck) -> list[Problem]:
+    """What dev asks for that train never shows, among what is good so far."""
+    bad = {(one.split, one.id) for one in problems}
+    owner: dict[str, str] = {}
+    cuts: dict[str, list[Any]] = {"train": [], "dev": []}
+    for name, part in entries.items():
+        for entry in part:
+            if (name, entry.id) not in bad:
+                cuts[name] += entry.cuts
+                owner |= {cut.id: entry.id for cut in entry.cuts if name == "dev"}
+    if not cuts["train"]:
+        return []
+    found = check(cuts["train"], cuts["dev"])
+    return [Problem("dev", owner[name], "label", reason, mend) for name, reason, mend in found]
 
 
 def _durations(entries: Sequence[Entry], split: str, shortest: float | None, longest: float | None) -> list[Problem]:

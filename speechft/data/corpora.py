@@ -104,7 +104,8 @@ def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
     Args:
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`. `split` may be a list. Any
             kind also takes, in the order in which they are applied: `speaker_fraction` (a share of the speakers, such
-            as `[0.0, 0.9]`, by a hash of their names), `limit` (utterances), `task` (whose it is, in joint training),
+            as `[0.0, 0.9]`, by a hash of their names; with `split_by: utterances` a share of the utterances, by a hash
+            of their ids, so that all shares have the same speakers), `limit` (utterances), `task` (whose it is, in joint training),
             `min_seconds`, `max_seconds`, `hours` (from the start, up to the utterance that passes it),
             `normalize: letters` (see `text.letters`), and `speeds`: every utterance once at each of these speeds, pitch
             included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
@@ -181,6 +182,7 @@ class Options:
     """What every kind takes."""
 
     fraction: tuple[float, float] | None
+    split_by: str
     limit: int | None
     shortest: float
     longest: float | None
@@ -189,7 +191,7 @@ class Options:
     speeds: list[float]
     task: str | None
 
-    NAMES = ("speaker_fraction", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds", "task")
+    NAMES = ("speaker_fraction", "split_by", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds", "task")
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Options:
@@ -205,8 +207,11 @@ class Options:
             raise UsageError(f"limit {limit!r} of a corpus", "give a whole number of utterances, or null")
         if fraction is not None and not (isinstance(fraction, (list, tuple)) and len(fraction) == 2):
             raise UsageError(f"speaker_fraction {fraction!r} of a corpus", "give two numbers, such as [0.0, 0.9]")
+        split_by = source.get("split_by") or "speakers"
+        if split_by not in ("speakers", "utterances"):
+            raise UsageError(f"split_by {split_by!r} of a corpus", "known: speakers, utterances")
         return cls(
-            None if fraction is None else (float(fraction[0]), float(fraction[1])), limit,
+            None if fraction is None else (float(fraction[0]), float(fraction[1])), split_by, limit,
             float(numbers["min_seconds"] or 0.0), numbers["max_seconds"], numbers["hours"],
             normalize == "letters", _speeds(source.get("speeds")), source.get("task"),
         )  # fmt: skip
@@ -214,7 +219,8 @@ class Options:
     def select(self, items: list[Any]) -> list[Any]:
         if self.fraction is not None:
             low, high = self.fraction
-            items = [item for item in items if low <= speaker_position(_speaker(item)) < high]
+            whose = _speaker if self.split_by == "speakers" else _id
+            items = [item for item in items if low <= split_position(whose(item)) < high]
         items = items[: self.limit]
         return items if self.task is None else [belonging(item, self.task) for item in items]
 
@@ -255,12 +261,16 @@ def _items(source: Mapping[str, Any]) -> list[Any]:
         raise UsageError(f"corpus kind {kind}: {error}", "check the options of this entry of data") from error
 
 
-def speaker_position(speaker: str) -> float:
-    """A speaker's place in [0, 1), fixed by the name: a way to split any corpus by speaker that needs no list."""
-    return int(hashlib.sha256(speaker.encode()).hexdigest()[:12], 16) / 16**12
+def split_position(name: str) -> float:
+    """The place of a speaker or an utterance in [0, 1), fixed by its name: a way to split any corpus without a list."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
 
 
 def _speaker(item: Any) -> str:
     if isinstance(item, Utterance):
         return item.speaker or item.id
     return item.supervisions[0].speaker or item.id
+
+
+def _id(item: Any) -> str:
+    return str(item.id)

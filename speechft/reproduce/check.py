@@ -168,7 +168,11 @@ def _corpus(found: Survey, part: Part) -> None:
         return
     try:
         task, name = build_task(part.settings["task"]), str(part.settings["upstream"]["name"])
-        corpus = load_corpus(part.settings["data"], lambda cuts: task.check(found.upstream(name), cuts))
+        corpus = load_corpus(
+            part.settings["data"],
+            lambda cuts: task.check(found.upstream(name), cuts),
+            check_splits=task.check_splits,
+        )
     except UsageError:
         raise
     except SpeechFTError as error:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from speechft.data.audio import SAMPLE_RATE, load_audio
-from speechft.data.corpora import speaker_position
+from speechft.data.corpora import split_position
 from speechft.errors import UsageError
 from speechft.files import whole_folder, write_text
 from speechft.study.plan import Sizes
@@ -94,7 +94,7 @@ def _phones(rows: list[Row], source: Path, sizes: Sizes, seed: int, out: Path) -
 
     The lexicon has every phone as itself, and every word as its characters.
     """
-    kept = [row for row in rows if speaker_position(row["speaker"]) >= 0.5]
+    kept = [row for row in rows if split_position(row["speaker"]) >= 0.5]
     for units, column in (("phones", "phones"), ("characters", "text")):
         words = sorted({word for row in rows for word in row[column].upper().split()})
         spelt = {word: [word] if units == "phones" else list(word) for word in words}
@@ -102,7 +102,7 @@ def _phones(rows: list[Row], source: Path, sizes: Sizes, seed: int, out: Path) -
         vocabulary = sorted({unit for own in spelt.values() for unit in own})
         write_text(out / f"{units}.txt", "".join(f"{unit}\n" for unit in vocabulary))
     by_speaker = _by_speaker(row for row in kept if float(row["seconds"]) <= sizes.pr_seconds)
-    speakers = sorted(by_speaker, key=speaker_position)
+    speakers = sorted(by_speaker, key=split_position)
     draw = random.Random(seed)
     for number, speaker in enumerate(speakers):
         part = 0 if number < 0.7 * len(speakers) else 1 if number < 0.8 * len(speakers) else 2
@@ -140,7 +140,7 @@ def _speakers(rows: list[Row], source: Path, sizes: Sizes, seed: int, out: Path)
         for row in rows
         if float(row["seconds"]) >= 1.05 * pieces * sizes.sid_seconds and row["part"] != "test-other"
     ]
-    rows = sorted(rows, key=lambda row: speaker_position(row["speaker"]))[: sizes.sid_speakers]
+    rows = sorted(rows, key=lambda row: split_position(row["speaker"]))[: sizes.sid_speakers]
     draw, items = random.Random(seed), []
     for number, row in enumerate(rows):
         waves = _spread(load_audio(source / row["path"]).numpy(), pieces, sizes.sid_seconds)
@@ -172,7 +172,7 @@ def _trials(rows: list[Row], source: Path, sizes: Sizes, seed: int, out: Path) -
     """ASV: training speakers with pieces of two seconds; trials between recordings of the speakers of `test-other`."""
     pieces, each = sizes.asv
     long = [row for row in rows if row["part"] != "test-other" and float(row["seconds"]) >= 2.2 * pieces]
-    long = sorted(long, key=lambda row: speaker_position(row["speaker"]))[: sizes.sid_speakers]
+    long = sorted(long, key=lambda row: split_position(row["speaker"]))[: sizes.sid_speakers]
     draw = random.Random(seed)
     for number, row in enumerate(long):
         wave = load_audio(source / row["path"]).numpy()

@@ -77,6 +77,18 @@ class Task(nn.Module, ABC):
                 found.append((cut.id, error.what))
         return found
 
+    def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
+        """Cuts of dev that ask for what train never shows, such as a class: their ids, why, and what to do about it.
+
+        Args:
+            train, dev: cuts that `check` has passed. Nothing is prepared yet.
+
+        Raises:
+            SpeechFTError: nothing can be learnt from `train` as a whole.
+        """
+        del train, dev
+        return []
+
     @abstractmethod
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training batch: the scalar loss to descend, and figures worth logging."""
@@ -105,6 +117,16 @@ class Task(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """What a later reader needs to use the head (vocabularies); stored in each checkpoint."""
         return {}
+
+
+def refuse(problems: Sequence[tuple[str, str, str]]) -> None:
+    """Stop at the first of what `check_splits` found.
+
+    Raises:
+        SpeechFTError: there is one.
+    """
+    for _, reason, mend in problems:
+        raise SpeechFTError(reason, mend)
 
 
 def label_of(cut: Any, field: str) -> str:

@@ -15,7 +15,7 @@ from speechft.data.audio import SAMPLE_RATE
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import write_json
-from speechft.tasks.base import Task, label_of
+from speechft.tasks.base import Task, label_of, refuse
 from speechft.tasks.heads import MeanPoolingHead
 from speechft.upstreams.base import Upstream
 
@@ -56,28 +56,38 @@ class Classification(Task):
         self._index: list[dict[str, int]] = []
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
+        refuse(self.check_splits(list(train), list(dev or [])))
         rows = [self.label(cut) for cut in train]
         for place, field in enumerate(self._fields):
             counts = Counter(row[place] for row in rows)
-            if len(counts) < 2:
-                raise SpeechFTError(
-                    f"every utterance of the training set has the {field} {next(iter(counts), None)!r}",
-                    "a classifier needs at least two classes: check data.train",
-                )
             self.classes[field] = sorted(counts)
             rarity = torch.tensor([len(rows) / len(counts) / counts[name] for name in self.classes[field]])
             self.register_buffer(f"_weight_{place}", rarity, persistent=False)
         self._index = [{name: number for number, name in enumerate(self.classes[field])} for field in self._fields]
-        for cut in dev or []:
-            for field, index, value in zip(self._fields, self._index, self.label(cut), strict=True):
-                if value not in index:
-                    raise SpeechFTError(
-                        f"the {field} {value!r} of dev utterance {cut.id} never occurs in the training set",
-                        "take a dev set with the training set's classes, or none: data.dev=null",
-                    )
         self._sizes = [len(index) for index in self._index]
         self.head = MeanPoolingHead(upstream.dim, self._hidden, sum(self._sizes))
         write_json(folder / "classes.json", self.settings())
+
+    def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
+        """Utterances of dev whose class the training set lacks.
+
+        Raises:
+            SpeechFTError: all of train have the same class.
+        """
+        rows = [self.label(cut) for cut in train]
+        known = [{row[place] for row in rows} for place in range(len(self._fields))]
+        for field, classes in zip(self._fields, known, strict=True):
+            if len(classes) < 2:
+                raise SpeechFTError(
+                    f"every utterance of the training set has the {field} {next(iter(classes), None)!r}",
+                    "a classifier needs at least two classes: check data.train",
+                )
+        return [
+            (cut.id, f"the {field} {value!r} of dev utterance {cut.id} never occurs in the training set", _mend(field))
+            for cut in dev
+            for field, classes, value in zip(self._fields, known, self.label(cut), strict=True)
+            if value not in classes
+        ]
 
     def label(self, cut: Any) -> list[str]:
         """The classes of a cut, one for each field.
@@ -127,6 +137,12 @@ class Classification(Task):
 
     def settings(self) -> dict[str, Any]:
         return {"classes": self.classes}
+
+
+def _mend(field: str) -> str:
+    if field == "speaker":
+        return "split by utterances, not by speakers (a table: data.split_by=utterances), or do without: data.dev=null"
+    return "take a dev set with the training set's classes, or none: data.dev=null"
 
 
 def _all_right(logits: Sequence[Tensor], right: Tensor) -> list[bool]:

@@ -14,7 +14,7 @@ from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import write_json
-from speechft.tasks.base import Task
+from speechft.tasks.base import Task, refuse
 from speechft.tasks.heads import build_head
 from speechft.tasks.specaugment import augmented, check_options, tell_if_narrow
 from speechft.upstreams.base import Upstream
@@ -63,13 +63,7 @@ class CtcTask(Task):
         self.vocabulary = ["<blank>", *sorted(seen)]
         self._index = {unit: index for index, unit in enumerate(self.vocabulary)}
         self._check_lengths(upstream, train)
-        for cut in dev or []:
-            unknown = set(self.label(cut)) - self._index.keys()
-            if unknown:
-                raise SpeechFTError(
-                    f"utterance {cut.id} of the dev set has units that the training set lacks: {sorted(unknown)}",
-                    "choose splits that share their units, or give a lexicon",
-                )
+        refuse(self.check_splits(list(train), list(dev or [])))
         if self._specaugment:
             tell_if_narrow(self._specaugment, upstream.dim)
         kind, hidden, dropout = self._head_options
@@ -91,6 +85,16 @@ class CtcTask(Task):
                 if frames < needed:
                     reason = f"utterance {cut.id} needs {needed} frames for its {self.units} and has {frames}"
                     found.append((cut.id, reason))
+        return found
+
+    def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
+        """Utterances of dev with units that the training set and the lexicon lack."""
+        known = {unit for cut in train for unit in self.label(cut)} | self.known_units()
+        found = []
+        for cut in dev:
+            if unknown := sorted(set(self.label(cut)) - known):
+                reason = f"utterance {cut.id} of the dev set has {self.units} that the training set lacks: {unknown}"
+                found.append((cut.id, reason, "choose splits that share their units, or give a lexicon"))
         return found
 
     def _needed(self, upstream: Upstream, cut: Any) -> tuple[int, int]:

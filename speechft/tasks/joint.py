@@ -75,6 +75,14 @@ class Joint(Task):
             for problem in self._task(name).check(upstream, [cut for cut in together if task_of(cut) == name])
         ]
 
+    def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
+        found = []
+        for name in self.tasks:
+            own, heard = ([cut for cut in part if task_of(cut) == name] for part in (train, dev))
+            if own:
+                found += self._task(name).check_splits(own, heard)
+        return found
+
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         name = task_of(batch.cuts[0])
         loss, figures = self._task(name).step(upstream, batch)

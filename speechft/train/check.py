@@ -45,7 +45,8 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
     task = build_task(settings["task"])
     upstream = load_upstream(settings["upstream"])
     path = listing_path(settings, out)
-    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), listing=path)
+    section = data_section(settings)
+    corpus = load_corpus(section, lambda cuts: task.check(upstream, cuts), listing=path, check_splits=task.check_splits)
     lines = corpus.lines()
     listing = write_listing(path, corpus.problems) if corpus.problems else None
     if listing is not None:
@@ -71,7 +72,8 @@ def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, lou
     from speechft.data.joint import data_section
 
     path = listing_path(settings)
-    corpus = load_corpus(data_section(settings), lambda cuts: task.check(upstream, cuts), loud, path)
+    section = data_section(settings)
+    corpus = load_corpus(section, lambda cuts: task.check(upstream, cuts), loud, path, task.check_splits)
     if corpus.problems and not settings["data"]["skip_bad"]:
         raise refusal(corpus.problems, write_listing(path, corpus.problems))
     return corpus

@@ -193,6 +193,34 @@ def test_missing_labels_and_words_outside_the_lexicon(corpus, upstream_folder, l
 # the command
 
 
+def test_what_dev_has_and_train_lacks(corpus, upstream_folder, tmp_path, capsys):
+    """A class or a character of dev alone is said by the check, as training would."""
+    from speechft.cli.main import main
+
+    rows = [dict(row, speaker=f"s{number % 4}") for number, row in enumerate(corpus["train"] + corpus["dev"])]
+    for number, row in enumerate(rows):
+        noise(tmp_path / row["path"], seconds=1.0 + number / 10)
+    _table(tmp_path / "all.tsv", rows)
+    words = ["task=sid", "data=tsv", f"data.table={tmp_path / 'all.tsv'}", f"upstream={upstream_folder}",
+             "data.train_speakers=[0.0,0.8]", "data.dev_speakers=[0.8,1.0]"]  # fmt: skip
+    assert main(["train", "--check", *words]) == 1
+    failure = capsys.readouterr().err
+    assert "of dev utterance u" in failure and "never occurs in the training set" in failure
+    assert "data.split_by=utterances" in failure and len(failure.splitlines()) == 1
+    assert main(["train", "--check", *words, "data.split_by=utterances"]) == 0
+    assert "bad: none" in capsys.readouterr().out
+    assert main(["train", "--check", *words, "data.train_speakers=[0.0,1.0]", "data.dev=null", "task.labels=text"]) == 1
+    assert "every utterance of the training set has the text 'ONE TWO'" in capsys.readouterr().err
+
+    corpus["dev"][1]["text"] = "ÉTÉ"
+    task, upstream = build_task({"kind": "ctc", "units": "characters"}), load_upstream({"name": str(upstream_folder)})
+    found, loaded = _found(
+        _data(corpus), check_labels=lambda cuts: task.check(upstream, cuts), check_splits=task.check_splits
+    )
+    assert found == {("dev", "u9"): "label"}
+    assert loaded.problems[0].reason.endswith("has characters that the training set lacks: ['É']")
+
+
 def _broken(librispeech, folder):
     """One unreadable file and one utterance that dev has too."""
     shutil.copytree(librispeech, folder)

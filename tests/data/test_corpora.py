@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from speechft.data.audio import audio_info, load_audio, remembered_info
-from speechft.data.corpora import load_cuts, speaker_position
+from speechft.data.corpora import load_cuts, split_position
 from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import read_cut
 from speechft.errors import SpeechFTError, UsageError
@@ -70,9 +70,25 @@ def test_where_and_labels(table):
 
 def test_speaker_fractions_split_without_overlap():
     names = [f"speaker{index}" for index in range(1000)]
-    places = [speaker_position(name) for name in names]
+    places = [split_position(name) for name in names]
     assert all(0 <= place < 1 for place in places)
     assert 430 < sum(place < 0.5 for place in places) < 570
+
+
+def test_shares_of_the_utterances_have_the_same_speakers(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16_000)
+    rows = [f"{speaker}-{number}\ta.wav\t{speaker}" for speaker in "xyz" for number in range(60)]
+    (tmp_path / "t.tsv").write_text("id\tpath\tspeaker\n" + "\n".join(rows) + "\n")
+    parts = []
+    for share in ([0.0, 0.8], [0.8, 1.0]):
+        source = {"kind": "tsv", "path": str(tmp_path / "t.tsv"), "speaker_fraction": share, "split_by": "utterances"}
+        parts.append(load_cuts([source])[0])
+    ids = [{cut.id for cut in part} for part in parts]
+    assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == 180
+    assert 18 < len(ids[1]) < 54  # a fifth of 180, within three deviations
+    assert [{cut.supervisions[0].speaker for cut in part} for part in parts] == [set("xyz")] * 2
+    with pytest.raises(UsageError, match="split_by 'days'"):
+        load_cuts([{"kind": "tsv", "path": str(tmp_path / "t.tsv"), "split_by": "days"}])
 
 
 def test_broken_audio_is_named_or_skipped(table):

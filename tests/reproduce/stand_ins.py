@@ -13,7 +13,7 @@ from tiny_corpora import LEXICON, PITCH, write
 from tiny_pooled import make_iemocap
 from tiny_snips import make_snips
 
-from speechft.data.corpora import speaker_position
+from speechft.data.corpora import split_position
 from speechft.superb import compat
 
 SENTENCES = ("the quick brown fox jumps", "over the lazy dog 's back", "pack my box with five", "dozen liquor jugs")
@@ -75,8 +75,8 @@ def make_voxceleb(root: Path) -> None:
 def make_aishell3(root: Path) -> None:
     """Speech enough for 500 clusters, of speakers of whom one is in the dev set."""
     names = [f"SSB{number:04d}" for number in range(200)]
-    speakers = [next(name for name in names if speaker_position(name) >= 0.95),
-                *[name for name in names if speaker_position(name) < 0.95][:3]]  # fmt: skip
+    speakers = [next(name for name in names if split_position(name) >= 0.95),
+                *[name for name in names if split_position(name) < 0.95][:3]]  # fmt: skip
     lines = []
     for speaker in speakers:
         for number in range(3):

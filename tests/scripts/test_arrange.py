@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from small import tone
 
-from speechft.data.corpora import speaker_position
+from speechft.data.corpora import split_position
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "arrange"
 SPEAKERS = ("s1", "s2", "s3", "s4", "s5")
@@ -58,7 +58,7 @@ def test_speakers_are_apart_for_pr_and_together_for_sid(table, tmp_path):
 def test_a_share_of_the_speakers_and_channels_of_their_own(table, tmp_path):
     plain = _arrange(table, tmp_path / "plain")
     half = _arrange(table, tmp_path / "half", "--speakers", "0.5", "1.0")
-    wanted = [speaker for speaker in SPEAKERS if speaker_position(speaker) >= 0.5]
+    wanted = [speaker for speaker in SPEAKERS if split_position(speaker) >= 0.5]
     assert len({name.split("/")[0] for _, name in half}) == len(wanted)
     coloured = _arrange(table, tmp_path / "coloured", "--channels", "1.0")
     again = _arrange(table, tmp_path / "again", "--channels", "1.0")

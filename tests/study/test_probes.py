@@ -3,7 +3,7 @@
 import pytest
 from study_speech import SIZES, make_tables
 
-from speechft.data.corpora import speaker_position
+from speechft.data.corpora import split_position
 from speechft.errors import UsageError
 from speechft.study.probes import Tables, arrange, paths
 
@@ -25,7 +25,7 @@ def test_no_speaker_of_the_phone_probe_is_fine_tuned_on_or_in_two_parts(folders)
     parts = [{path.name for path in (folder / "phones" / split).iterdir()}
              for split in ("train-clean-100", "dev-clean", "test-clean")]  # fmt: skip
     assert all(parts) and not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
-    assert all(speaker_position(speaker) >= 0.5 for part in parts for speaker in part)
+    assert all(split_position(speaker) >= 0.5 for part in parts for speaker in part)
 
 
 def test_seeds_draw_training_parts_and_share_test_parts(folders):

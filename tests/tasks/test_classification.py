@@ -153,7 +153,7 @@ def test_labels_that_cannot_work_are_refused_in_a_line(table, tmp_path):
     one = train.filter(lambda cut: cut.supervisions[0].speaker == "ann")
     fails("every utterance of the training set has the speaker 'ann'; a classifier needs at least two", "speaker", one)
     two = train.filter(lambda cut: cut.supervisions[0].speaker != "eve")
-    fails("the speaker 'eve' of dev utterance u[0-9]+ never occurs in the training set; take a dev set", "speaker", two)
+    fails("the speaker 'eve' of dev utterance u[0-9]+ never occurs in the training set; split by utt", "speaker", two)
     next(iter(dev)).supervisions[0].custom["keyword"] = " "
     fails(re.escape(f"utterance {next(iter(dev)).id} has no keyword"))
     for options, message in (
