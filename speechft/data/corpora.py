@@ -105,8 +105,8 @@ def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`. `split` may be a list. Any
             kind also takes, in the order in which they are applied: `speaker_fraction` (a share of the speakers, such
             as `[0.0, 0.9]`, by a hash of their names; with `split_by: utterances` a share of the utterances, by a hash
-            of their ids, so that all shares have the same speakers), `limit` (utterances), `task` (whose it is, in joint training),
-            `min_seconds`, `max_seconds`, `hours` (from the start, up to the utterance that passes it),
+            of their ids, so that all shares have the same speakers), `limit` (utterances), `task` (whose it is, in
+            joint training), `min_seconds`, `max_seconds`, `hours` (from the start, up to the utterance that passes it),
             `normalize: letters` (see `text.letters`), and `speeds`: every utterance once at each of these speeds, pitch
             included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
 
@@ -191,7 +191,8 @@ class Options:
     speeds: list[float]
     task: str | None
 
-    NAMES = ("speaker_fraction", "split_by", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds", "task")
+    NAMES = ("speaker_fraction", "split_by", "limit", "min_seconds", "max_seconds", "hours", "normalize", "speeds",
+             "task")  # fmt: skip
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Options:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from speechft.errors import UsageError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.figures import checked_formats
-from speechft.files import sha256_json, write_json, write_text
+from speechft.files import read_json, sha256_json, write_json, write_text
 from speechft.report.bootstrap import DRAWS, interval
 from speechft.report.choices import read_choices
+from speechft.report.collect import Score
 from speechft.report.columns import place
 from speechft.report.comparison import Comparison, verdict
 from speechft.report.drift import learned, read_analyses, runs_of
@@ -67,9 +68,10 @@ def make_report(
         **_Numbers(compared, chosen).all(published), "choices": read_choices(runs, notes),
         "drift": read_analyses(runs, notes, found.rows),
         "layer_weights": learned(found.rows, compared.bases), "runs": described_runs(runs),
-        "environment": environment(found.rows), "notes": list(dict.fromkeys(notes)),
+        "environment": environment(found.rows),
     }  # fmt: skip
-    folder = Path(out).expanduser().resolve() if out else found.home.expanduser().resolve()
+    folder = Path(out).expanduser().resolve() if out else _home(found.home.expanduser().resolve(), notes)
+    report["notes"] = list(dict.fromkeys(notes))
     from speechft.report.drawings import draw
     from speechft.report.html import html
     from speechft.report.page import page
@@ -86,10 +88,28 @@ def make_report(
     return {**report, "markdown": text}
 
 
+def _home(folder: Path, notes: list[str]) -> Path:
+    """The folder that results are in, or one in it where that has a report of another command."""
+    file = folder / "report.json"
+    try:
+        others = file.is_file() and "columns" not in read_json(file)
+    except SpeechFTError:  # broken: nothing to keep
+        others = False
+    if not others:
+        return folder
+    notes.append(f"{folder} keeps the report that speechft demo wrote there; this one is in {folder / 'report'}")
+    return folder / "report"
+
+
 def _departures(record: Mapping[str, Any]) -> list[str]:
     """Why a score cannot stand beside published ones."""
-    corpus = record.get("corpus")
+    corpus = _corpus(record)
     return [*([f"{corpus} corpus"] if corpus else []), *off_official(record)]
+
+
+def _corpus(record: Mapping[str, Any]) -> str | None:
+    """What a task was scored on in place of SUPERB's corpus: `synthetic demo`."""
+    return record.get("corpus")
 
 
 class _Numbers:
@@ -104,8 +124,7 @@ class _Numbers:
         keys, left_out = self._superb_columns()
         official = {}
         for one in self.columns:
-            scores = [row.scores[one.key][0] for row in self.rows if one.key in row.scores]
-            phrases = [phrase for score in scores for phrase in _departures(score.record)]
+            phrases = [phrase for score in self._scores(one.key) for phrase in _departures(score.record)]
             official[one.task] = list(dict.fromkeys(phrases))
         return {
             "columns": [vars(one) for one in self.columns],
@@ -124,6 +143,10 @@ class _Numbers:
             "plots": self._plots(),
             "versions": versions(),
         }  # fmt: skip
+
+    def _scores(self, key: str) -> list[Score]:
+        """One of each row in a column."""
+        return [row.scores[key][0] for row in self.rows if key in row.scores]
 
     def _row(self, number: int) -> dict[str, Any]:
         row, base = self.rows[number], self.compared.bases[number]
@@ -195,11 +218,13 @@ class _Numbers:
         return np.asarray(superb_s({key: samples[number, key] for key in keys}, self.reference, keys))
 
     def _published(self, keys: list[str]) -> list[dict[str, Any]]:
+        """Published rows, in the columns that SUPERB's own corpora have a score in."""
         rows = []
+        heard = {one.key for one in self.columns if any(not _corpus(score.record) for score in self._scores(one.key))}
         for row in published_rows():
-            values = {one.key: row.values[one.key] for one in self.columns if one.key in row.values}
+            values = {one.key: row.values[one.key] for one in self.columns if one.key in row.values.keys() & heard}
             if values:
-                score = superb_s(row.values, self.reference, keys) if keys and set(keys) <= set(row.values) else None
+                score = superb_s(row.values, self.reference, keys) if keys and set(keys) <= values.keys() else None
                 rows.append({
                     "name": row.name, "values": values, "superb_s": score,
                     "sources": {key: vars(row.sources[key]) for key in values},

@@ -81,6 +81,27 @@ def test_files_and_text(run):
     assert bare["published"] == [] and "HuBERT" not in bare["markdown"] and (run / "elsewhere" / "alpha.png").is_file()
 
 
+def test_the_report_of_a_demo_is_kept(run):
+    (run / "report.json").write_text('{"table": []}')
+    (run / "report.md").write_text("the demo's")
+    report = make_report([run], draws=100)
+    assert report["folder"] == str(run / "report") and (run / "report" / "report.html").is_file()
+    assert (run / "report.md").read_text() == "the demo's" and (run / "report.json").read_text() == '{"table": []}'
+    assert f"{run} keeps the report that speechft demo wrote there" in report["notes"][-1]
+    (run / "report.json").write_text('{"tab')  # not whole
+    assert make_report([run], draws=100)["folder"] == str(run)
+
+
+def test_published_scores_stand_beside_official_corpora_alone(tmp_path):
+    for name, corpus in (("one", None), ("two", "synthetic demo")):
+        write_accuracy(tmp_path / name, "sid", HALF, identity(name), corpus=corpus)
+        write_errors(tmp_path / name, "pr", "per", [(1, 4)], identity(name), corpus="synthetic demo")
+    report = make_report([tmp_path], draws=100)
+    assert {key for row in report["published"] for key in row["values"]} == {"sid.acc"}
+    assert {row["superb_s"] for row in report["published"]} == {None}  # it would be over PR too
+    assert make_report([tmp_path / "two"], draws=100)["published"] == []
+
+
 def test_the_same_command_gives_the_same_report(run):
     assert make_report([run], draws=200) == make_report([run], draws=200)
     other = make_report([run], draws=200, seed=1)
