@@ -104,6 +104,7 @@ def analyze(
         "audio": None if heard is None else {
             "source": heard.source, "utterances": heard.utterances, "seconds": round(heard.seconds, 2),
             "frames": features[0]["layers"][0]["frames"], "dim": features[0]["dim"], "sha256": heard.sha256,
+            "left_out": len(heard.left_out),
         },
         "models": models,
         "layer_weights": learned_weights(folders, {one["sha256"]: one["name"] for one in [first, *models]}),
@@ -219,6 +220,8 @@ def _notes(base: Mapping[str, Any], models: Sequence[Mapping[str, Any]], audio: 
     ]
     notes += [f"the weights of {model['name']} are those of {base['name']}" for model in models
               if model["update"]["norm"] == 0]  # fmt: skip
+    if audio is not None and audio["left_out"]:
+        notes.append(f"{audio['left_out']} utterances of {audio['source']} could not be heard and are left out")
     if audio is not None and audio["frames"] < _FRAMES_A_DIMENSION * audio["dim"]:
         notes.append(
             f"{audio['frames']} frames are few for {audio['dim']} dimensions: CKA comes out too high (unrelated "

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechft.console import say
 from speechft.data.audio import audio_info, load_audio
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import sha256_file, sha256_json
@@ -41,6 +42,7 @@ class AudioSet:
         source: what the user said.
         pieces: longest first, so that neighbours fit together in a batch.
         utterances: how many there were before long ones were cut.
+        left_out: why each of the others could not be heard.
         sha256: of the files' bytes and of how they are cut; names do not matter.
     """
 
@@ -48,6 +50,7 @@ class AudioSet:
     pieces: tuple[Piece, ...]
     utterances: int
     sha256: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -64,7 +67,7 @@ class AudioSet:
 
 
 def audio_set(source: str | Path = DEFAULT_AUDIO, utterances: int | None = None) -> AudioSet:
-    """The audio behind a word of the command line.
+    """The audio behind a word of the command line. What cannot be heard is left out, and said.
 
     Args:
         source: a folder (all audio files below it), one audio file, a table (as `data/readers/tables.py` reads it,
@@ -73,7 +76,7 @@ def audio_set(source: str | Path = DEFAULT_AUDIO, utterances: int | None = None)
 
     Raises:
         UsageError: nothing of the kind; a number below 1.
-        SpeechFTError: no audio in it, or a file that cannot be read.
+        SpeechFTError: no audio in it, or none that can be read.
     """
     if utterances is not None and utterances < 1:
         raise UsageError(f"{utterances} utterances are none", "give at least 1")
@@ -82,23 +85,39 @@ def audio_set(source: str | Path = DEFAULT_AUDIO, utterances: int | None = None)
         raise SpeechFTError(f"{source} holds no audio", f"audio is {', '.join(_SUFFIXES[:5])} ... below that folder")
     if utterances is not None and utterances < len(parts):
         parts = [parts[index * len(parts) // utterances] for index in range(utterances)]
-    pieces, marks, hashes = [], [], {}
+    pieces: list[Piece] = []
+    errors: list[SpeechFTError] = []
+    marks, hashes = [], {}
     for path, start, end in parts:
-        header = audio_info(path)
-        stop = header.seconds if end is None else min(end, header.seconds)
-        if not 0 <= start < stop:
-            raise SpeechFTError(
-                f"{path} has no audio from {start:g} to {stop:g} s", "mend the table, or remove the file"
-            )
-        count = math.ceil((stop - start) / LONGEST)
-        whole = round((stop - start) * header.rate)  # cut between samples, so that none is heard twice
-        cuts = [start + round(number * whole / count) / header.rate for number in range(count + 1)]
-        pieces += [Piece(path, one, after - one) for one, after in pairwise(cuts)]
+        try:
+            own, stop = _pieces(path, start, end)
+        except SpeechFTError as error:
+            errors.append(error)
+            continue
+        pieces += own
         if path not in hashes:
             hashes[path] = sha256_file(path)
         marks.append([hashes[path], round(start, 6), round(stop, 6)])
+    if not pieces:
+        raise errors[0]
+    if errors:
+        say(f"{len(errors)} of {len(parts)} utterances of {source} are left out: {errors[0].what}"
+            f"{' ...' if len(errors) > 1 else ''}")  # fmt: skip
     pieces.sort(key=lambda piece: -piece.seconds)  # stable: pieces of one length stay in the list's order
-    return AudioSet(str(source), tuple(pieces), len(parts), sha256_json([LONGEST, sorted(marks)]))
+    key = sha256_json([LONGEST, sorted(marks)])
+    return AudioSet(str(source), tuple(pieces), len(marks), key, tuple(error.what for error in errors))
+
+
+def _pieces(path: Path, start: float, end: float | None) -> tuple[list[Piece], float]:
+    """A part of a file in pieces, and where it ends, in seconds."""
+    header = audio_info(path)
+    stop = header.seconds if end is None else min(end, header.seconds)
+    if not 0 <= start < stop:
+        raise SpeechFTError(f"{path} has no audio from {start:g} to {stop:g} s", "mend the table, or remove the file")
+    count = math.ceil((stop - start) / LONGEST)
+    whole = round((stop - start) * header.rate)  # cut between samples, so that none is heard twice
+    cuts = [start + round(number * whole / count) / header.rate for number in range(count + 1)]
+    return [Piece(path, one, after - one) for one, after in pairwise(cuts)], stop
 
 
 def _parts(source: str) -> list[tuple[Path, float, float | None]]:

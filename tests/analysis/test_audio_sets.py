@@ -84,3 +84,14 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "bad.wav").write_text("no audio at all")
     with pytest.raises(SpeechFTError, match=r"bad.wav cannot be read"):
         audio_set(tmp_path)
+
+
+def test_what_cannot_be_heard_is_left_out_and_said(folder, capsys):
+    whole = audio_set(folder)
+    table = folder / "some.csv"
+    table.write_text("path,start\na.flac,0\nb/one.wav,0\nb/c/two.WAV,0\nnowhere.wav,0\na.flac,9\n")
+    found = audio_set(table)
+    assert found.pieces == whole.pieces and found.sha256 == whole.sha256 and found.utterances == 3
+    assert [reason.rpartition("/")[2] for reason in found.left_out] == ["a.flac has no audio from 9 to 1.25 s",
+                                                                         "nowhere.wav is missing"]  # fmt: skip
+    assert "2 of 5 utterances of" in capsys.readouterr().err and not whole.left_out
