@@ -28,7 +28,7 @@ def run(words: Sequence[str]) -> int:
         words = ["superb", "--help"]
     if words[0] != "superb":
         raise UsageError(f"unknown benchmark {words[0]!r}", "known: superb, as in speechft eval superb")
-    parser = Parser("eval superb", "Stage 3: score frozen upstreams on SUPERB, through s3prl.", _EPILOG)
+    parser = Parser("eval superb", "Stage 3: score frozen upstreams on SUPERB, through s3prl.", _EPILOG, "eval")
     parser.add_argument("words", nargs="*", metavar="UPSTREAM|override", help="what to score, and key=value settings")
     parser.add_argument(
         "--tasks", help="comma-separated, of pr asr ks qbe sid asv sd ic sf er se ss (default: whose files are given)"

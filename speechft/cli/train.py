@@ -21,7 +21,7 @@ The same command with the same --out goes on where an interrupted run stopped.""
 
 
 def run(words: Sequence[str]) -> int:
-    parser = Parser("train", "Stage 1: fine-tune an upstream on a task, stably.", _EPILOG)
+    parser = Parser("train", "Stage 1: fine-tune an upstream on a task, stably.", _EPILOG, "train")
     parser.add_argument("--out", help="the run's folder (default: a dated one under runs/)")
     parser.add_argument("--check", action="store_true", help="only look at the data: what is there, what is bad")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated overrides")

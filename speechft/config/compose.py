@@ -113,6 +113,12 @@ def _explained(primary: str, error: Exception) -> UsageError:
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
 
 
+def keys_called(primary: str, word: str) -> list[str]:
+    """The keys that end in a word, the least nested ones of them: `steps` -> `trainer.steps`."""
+    found = [key for key in _keys(primary) if key.rpartition(".")[2] == word]
+    return [key for key in found if key.count(".") == min(one.count(".") for one in found)]
+
+
 def _keys(primary: str) -> list[str]:
     """All keys, those of choices that are not the default too, and the groups."""
     from omegaconf import OmegaConf

@@ -196,3 +196,20 @@ def test_runs_begun_in_the_same_second_have_folders_of_their_own(monkeypatch):
         monkeypatch.setattr(runs.os, "getpid", lambda process=process: process)
         found.add(runs.choose_folder(None, "smoke").name)
     assert found == {"smoke-20260102-030405-11", "smoke-20260102-030405-12"}
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["train", "--steps", "50"], "did you mean trainer.steps=...? settings are written key=value, without dashes"),
+        (["train", "--check-data"], "settings are written key=value, without dashes; see speechft train --help"),
+        (["eval", "superb", "x", "--task", "sid"], "did you mean --tasks? see speechft eval superb --help"),
+        (["report", "--outs", "x"], "did you mean --out? see speechft report --help"),
+    ],
+)
+def test_options_that_are_none_are_told_what_they_may_mean(words, meant, capsys):
+    from speechft.cli.main import main
+
+    assert main(words) == 2
+    failure = capsys.readouterr().err
+    assert failure.startswith("speechft: error: unrecognized arguments") and meant in failure
