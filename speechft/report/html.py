@@ -49,7 +49,8 @@ def html(report: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> st
 
 def _title(rows: Sequence[Mapping[str, Any]]) -> str:
     names = [row["name"] for row in rows if row["pretrained"]]
-    return f"What became of {' and '.join(names)}" if names else "SUPERB scores"
+    named = ["the pre-trained upstream" if name == "pre-trained" else name for name in names]  # the demo's row
+    return f"What became of {' and '.join(named)}" if names else "SUPERB scores"
 
 
 def _findings(sentences: Sequence[str]) -> dict[str, list[str]]:

@@ -115,7 +115,7 @@ def test_the_page_says_the_numbers(made):
         assert f"{row['superb_s']['value']:.0f}" in page.text
     change = report["rows"][1]["cells"]["sid.acc"]["difference"]
     assert change["verdict"] == "better" and f"▲ {change['mean']:+.2f} [{change['interval'][0]:+.2f}" in page.text
-    assert "better in SID accuracy : mine-alpha-0.25, a<b>&c-alpha-0.25" in page.text
+    assert "mine-alpha-0.25, a<b>&c-alpha-0.25 : better in SID accuracy" in page.text
     assert "HuBERT Base 81.42" in page.text and "superbbenchmark.github.io" in page.text
     assert "1.234 0.9877 0.9753 (1) 0.9000 0.1000" in page.text
     assert "on all 77 frames of 5 utterances (12 s) of some/audio. Note: few frames." in page.text
