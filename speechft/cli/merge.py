@@ -82,9 +82,12 @@ def run(words: Sequence[str]) -> int:
             "--seed is of what is drawn on --corpus", f"a method that draws takes --set seed={arguments.seed}"
         )
 
+    from speechft.runs import find_run
+
+    found = None if arguments.pretrained else find_run(arguments.run)  # before torch is imported, which takes seconds
+
     from speechft.merge.alphas import read_at
     from speechft.merge.merge import merge, merge_run
-    from speechft.runs import find_run
     from speechft.train.state import checkpoints
 
     out = Path(arguments.out) if arguments.out else None
@@ -97,7 +100,7 @@ def run(words: Sequence[str]) -> int:
     if choose.wanted(arguments):
         options = {"method": arguments.method, "extrapolate": arguments.extrapolate, "to": arguments.to, **choices}
         return choose.choose(arguments, options)
-    if arguments.pretrained:
+    if found is None:
         merged = merge(
             arguments.pretrained,
             arguments.finetuned,
@@ -109,7 +112,6 @@ def run(words: Sequence[str]) -> int:
             **choices,
         )
     else:
-        found = find_run(arguments.run)
         merged = merge_run(
             found, arguments.alpha, arguments.method, out, arguments.extrapolate, arguments.to,
             checkpoints=checkpoints(found.checkpoints) if arguments.checkpoints else None, **choices,

@@ -33,6 +33,10 @@ def run(words: Sequence[str]) -> int:
     if arguments.multirun:
         return _sweep(overrides, arguments.out, arguments.json)
 
+    from speechft.config.compose import compose
+
+    compose("train", overrides)  # a mistyped word is said before torch is imported, which takes seconds
+
     from speechft.train import devices
     from speechft.train.finetune import finetune
     from speechft.train.metrics import read_metrics
