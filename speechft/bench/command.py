@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -147,7 +148,10 @@ def _run(parser: Parser, name: str, words: Sequence[str]) -> tuple[list[str], di
     parser.add_argument(
         "--size", default="base", help="base, tiny to try the script itself, or large, which merge has (default base)"
     )
-    arguments = parser.parse_args(list(words))
+    return _measure(name, parser.parse_args(list(words)))
+
+
+def _measure(name: str, arguments: Namespace) -> tuple[list[str], dict[str, Any]]:
     module = import_module(f"speechft.bench.{name}")
     record = module.measure(module.Setting.read(arguments))
     return ([] if arguments.json else module.table(record)), record
