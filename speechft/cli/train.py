@@ -35,13 +35,13 @@ def run(words: Sequence[str]) -> int:
 
     from speechft.config.compose import compose
 
-    compose("train", overrides)  # a mistyped word is said before torch is imported, which takes seconds
+    settings = compose("train", overrides)  # a mistyped word is said before torch is imported, which takes seconds
 
     from speechft.train import devices
     from speechft.train.finetune import finetune
     from speechft.train.metrics import read_metrics
 
-    done = finetune(overrides, arguments.out)
+    done = finetune(settings, arguments.out)
     devices.leave()
     if not devices.is_first():
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,8 @@ class Classification(Task):
         self._index: list[dict[str, int]] = []
 
     def prepare(self, upstream: Upstream, train: CutSet, dev: CutSet | None, folder: Path) -> None:
-        refuse(self.check_splits(list(train), list(dev or [])))
         rows = [self.label(cut) for cut in train]
+        refuse(self._lacking(rows, dev or []))
         for place, field in enumerate(self._fields):
             counts = Counter(row[place] for row in rows)
             self.classes[field] = sorted(counts)
@@ -74,7 +74,9 @@ class Classification(Task):
         Raises:
             SpeechFTError: all of train have the same class.
         """
-        rows = [self.label(cut) for cut in train]
+        return self._lacking([self.label(cut) for cut in train], dev)
+
+    def _lacking(self, rows: Sequence[list[str]], dev: Iterable[Any]) -> list[tuple[str, str, str]]:
         known = [{row[place] for row in rows} for place in range(len(self._fields))]
         for field, classes in zip(self._fields, known, strict=True):
             if len(classes) < 2:

@@ -59,11 +59,11 @@ class CtcTask(Task):
                 raise SpeechFTError(
                     f"{len(missing)} words are not in the lexicon: {', '.join(missing[:5])}", "add them to the lexicon"
                 )
-        seen = {unit for cut in train for unit in self.label(cut)} | self.known_units()
+        seen = self._units_of(train)
         self.vocabulary = ["<blank>", *sorted(seen)]
         self._index = {unit: index for index, unit in enumerate(self.vocabulary)}
         self._check_lengths(upstream, train)
-        refuse(self.check_splits(list(train), list(dev or [])))
+        refuse(self._lacking(seen, dev or []))
         if self._specaugment:
             tell_if_narrow(self._specaugment, upstream.dim)
         kind, hidden, dropout = self._head_options
@@ -89,7 +89,13 @@ class CtcTask(Task):
 
     def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
         """Utterances of dev with units that the training set and the lexicon lack."""
-        known = {unit for cut in train for unit in self.label(cut)} | self.known_units()
+        return self._lacking(self._units_of(train), dev)
+
+    def _units_of(self, cuts: Iterable[Any]) -> set[str]:
+        """All units of the labels and of the lexicon."""
+        return {unit for cut in cuts for unit in self.label(cut)} | self.known_units()
+
+    def _lacking(self, known: set[str], dev: Iterable[Any]) -> list[tuple[str, str, str]]:
         found = []
         for cut in dev:
             if unknown := sorted(set(self.label(cut)) - known):

@@ -129,7 +129,7 @@ def _stop_before_work(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(import_module(module), name, stop)
 
     def train(overrides: Any, out: Any = None) -> None:
-        _train_settings(compose("train", list(overrides)))
+        _train_settings(overrides if isinstance(overrides, dict) else compose("train", list(overrides)))
         raise Reached
 
     def sweep(primary: str, overrides: list[str], job: Any, folder: Path) -> None:
