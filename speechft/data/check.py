@@ -43,9 +43,9 @@ class Corpus:
     problems: list[Problem]
     summary: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def lines(self) -> list[str]:
-        """The summary for people, a line a split, and one on what is bad."""
-        text = [_line(name, part) for name, part in self.summary.items()]
+    def lines(self, labels: Sequence[str] = ()) -> list[str]:
+        """The summary for people, a line a split, what there is to say about the labels, and one on what is bad."""
+        text = [*(_line(name, part) for name, part in self.summary.items()), *labels]
         return [*text, f"bad: {counted(self.problems)}"] if self.problems else text
 
     def tell(self, folder: Path) -> None:

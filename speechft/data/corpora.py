@@ -75,7 +75,7 @@ def load_cuts(sources: Iterable[Mapping[str, Any]], skip_bad: bool = False) -> t
 
     Raises:
         UsageError: an unknown kind or option.
-        SpeechFTError: a missing folder, audio that is missing or broken, an empty transcript, or nothing left.
+        SpeechFTError: a missing folder, audio that is missing or broken, or nothing left.
     """
     found = find(sources)
     entries, problems = entries_of(found, headers_of(found), "train")

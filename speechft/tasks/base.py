@@ -89,6 +89,11 @@ class Task(nn.Module, ABC):
         del train, dev
         return []
 
+    def describe(self, cuts: Sequence[Any]) -> list[str]:
+        """The labels that `check` has passed, in a line or none: for the summary of a corpus."""
+        del cuts
+        return []
+
     @abstractmethod
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training batch: the scalar loss to descend, and figures worth logging."""
@@ -137,8 +142,11 @@ def label_of(cut: Any, field: str) -> str:
     """
     supervision = cut.supervisions[0]
     value = getattr(supervision, field) if field in ("speaker", "text") else (supervision.custom or {}).get(field)
-    if value is None or not str(value).strip():
-        raise SpeechFTError(
-            f"utterance {cut.id} has no {field}", f"choose a corpus with that label, or a table with a column {field}"
-        )
-    return str(value)
+    if value is not None and str(value).strip():
+        return str(value)
+    if field == "text" and value is not None:
+        raise SpeechFTError(f"utterance {cut.id} has an empty transcript", "mend it, or leave the utterance out")
+    name = "transcript" if field == "text" else field
+    raise SpeechFTError(
+        f"utterance {cut.id} has no {name}", f"choose a corpus with that label, or a table with a column {field}"
+    )

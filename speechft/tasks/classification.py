@@ -91,6 +91,16 @@ class Classification(Task):
             if value not in classes
         ]
 
+    def describe(self, cuts: Sequence[Any]) -> list[str]:
+        """The classes of each field, and how many utterances the smallest and the largest have."""
+        lines = []
+        for place, field in enumerate(self._fields):
+            counts = Counter(self.label(cut)[place] for cut in cuts)
+            few, many = min(counts.values()), max(counts.values())
+            spread = f"{few}" if few == many else f"{few} to {many}"
+            lines.append(f"{field}: {len(counts)} classes of {spread} utterance{'' if many == 1 else 's'}")
+        return lines
+
     def label(self, cut: Any) -> list[str]:
         """The classes of a cut, one for each field.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import Batch
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import write_json
-from speechft.tasks.base import Task, refuse
+from speechft.tasks.base import Task, label_of, refuse
 from speechft.tasks.heads import build_head
 from speechft.tasks.specaugment import augmented, check_options, tell_if_narrow
 from speechft.upstreams.base import Upstream
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BLANK = 0
 SPACE = "|"
+_RARE = 2
+"""So few examples of a unit teach nothing; `describe` names it."""
 
 
 class CtcTask(Task):
@@ -91,6 +94,18 @@ class CtcTask(Task):
         """Utterances of dev with units that the training set and the lexicon lack."""
         return self._lacking(self._units_of(train), dev)
 
+    def describe(self, cuts: Sequence[Any]) -> list[str]:
+        """How many units there are, and the rare ones, where odd characters and slips of transcribers show."""
+        counts = Counter(unit for cut in cuts for unit in self.label(cut))
+        first: dict[str, str] = {}
+        for cut in cuts:
+            for unit in self.label(cut):
+                first.setdefault(unit, cut.id)
+        rare = sorted((count, unit) for unit, count in counts.items() if count <= _RARE)
+        shown = ", ".join(f"{unit!r} {count}x (as in {first[unit]})" for count, unit in rare[:5])
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        return [f"{self.units}: {len(counts)} different" + (f"; rare: {shown}{more}" if rare else "")]
+
     def _units_of(self, cuts: Iterable[Any]) -> set[str]:
         """All units of the labels and of the lexicon."""
         return {unit for cut in cuts for unit in self.label(cut)} | self.known_units()
@@ -133,18 +148,15 @@ class CtcTask(Task):
         """
         supervision = cut.supervisions[0]
         if self.units == "characters":
-            text = (supervision.text or "").upper().split()
-            if not text:
-                raise SpeechFTError(f"utterance {cut.id} has no transcript", "ASR needs transcribed speech")
-            return list(SPACE.join(text))
+            return list(SPACE.join(label_of(cut, "text").upper().split()))
         phones = (supervision.custom or {}).get("phones")
         if phones:
             return phones.split()
-        if self._lexicon is None or not supervision.text:
+        if self._lexicon is None or supervision.text is None:
             raise SpeechFTError(
                 f"utterance {cut.id} has no phones", "give task.lexicon, or a column named phones in the corpus table"
             )
-        return pronounce(supervision.text, self._lexicon)
+        return pronounce(label_of(cut, "text"), self._lexicon)
 
     def _logits(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden = upstream(batch.waves, last_only=True)

@@ -83,6 +83,10 @@ class Joint(Task):
                 found += self._task(name).check_splits(own, heard)
         return found
 
+    def describe(self, cuts: Sequence[Any]) -> list[str]:
+        parts = {name: [cut for cut in cuts if task_of(cut) == name] for name in self.tasks}
+        return [f"{name}: {line}" for name, own in parts.items() if own for line in self._task(name).describe(own)]
+
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         name = task_of(batch.cuts[0])
         loss, figures = self._task(name).step(upstream, batch)

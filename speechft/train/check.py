@@ -47,7 +47,7 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
     path = listing_path(settings, out)
     section = data_section(settings)
     corpus = load_corpus(section, lambda cuts: task.check(upstream, cuts), listing=path, check_splits=task.check_splits)
-    lines = corpus.lines()
+    lines = corpus.lines(task.describe(list(corpus.train)))
     listing = write_listing(path, corpus.problems) if corpus.problems else None
     if listing is not None:
         lines[-1] += f", listed in {listing}"

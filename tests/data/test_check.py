@@ -12,11 +12,13 @@ import soundfile
 import torch
 from layouts import noise
 
+from speechft.cli.main import main
 from speechft.config.compose import compose
 from speechft.data import headers
 from speechft.data.check import load_corpus
 from speechft.data.headers import Headers
 from speechft.errors import SpeechFTError, UsageError
+from speechft.tasks.base import label_of
 from speechft.tasks.build import build_task
 from speechft.train.check import check
 from speechft.train.finetune import finetune
@@ -50,6 +52,17 @@ def _found(data, **others):
     return {(one.split, one.id): one.kind for one in loaded.problems}, loaded
 
 
+def _no_words(cuts):
+    """What a task that reads transcripts has to say; it needs no upstream for that."""
+    found = []
+    for cut in cuts:
+        try:
+            label_of(cut, "text")
+        except SpeechFTError as error:
+            found.append((cut.id, error.what))
+    return found
+
+
 def test_a_good_corpus_and_its_summary(corpus):
     shutil.copy(corpus["folder"] / "0.wav", corpus["folder"] / "more.wav")  # in no table
     noise(corpus["folder"] / "1.wav", seconds=3.0, rate=44_100, channels=2)
@@ -77,11 +90,11 @@ def test_everything_bad_is_found_and_nothing_else(corpus):
     shutil.copy(folder / "8.wav", folder / "7.wav")
     wanted = ["missing", "unreadable", "empty", "outside", "short", "long", "label", "duplicate"]
     with pytest.raises(SpeechFTError, match=r"0.wav is missing, and 7 more cannot be used") as nothing_left:
-        load_corpus(_data(corpus))
+        load_corpus(_data(corpus), _no_words)
     assert "skip_bad" not in nothing_left.value.mend
     noise(folder / "good.wav")
     corpus["train"].append({"id": "good", "path": "good.wav", "text": "ONE"})
-    found, loaded = _found(_data(corpus))
+    found, loaded = _found(_data(corpus), check_labels=_no_words)
     assert found == {("train", f"u{number}"): kind for number, kind in enumerate(wanted)}
     assert list(loaded.train.ids) == ["good"] and len(loaded.dev) == 2
     reasons = {one.kind: one.reason for one in loaded.problems}
@@ -96,7 +109,7 @@ def test_what_most_have_in_common_is_said_first(corpus):
     for row in corpus["train"][1:]:
         row["text"] = ""
     with pytest.raises(SpeechFTError, match=r"^utterance u1 has an empty transcript, and .* \(1 missing, \d+ label\)"):
-        load_corpus(_data(corpus))
+        load_corpus(_data(corpus), _no_words)
 
 
 def test_limits_can_be_moved_and_switched_off(corpus):
@@ -155,6 +168,32 @@ def test_everything_that_is_missing_in_one_line(tmp_path):
 # labels, as the task sees them
 
 
+def test_an_empty_transcript_is_bad_for_the_tasks_that_read_it(corpus, upstream_folder):
+    """Speakers are learnt without words, so nothing is asked of the transcripts."""
+    upstream = load_upstream({"name": str(upstream_folder)})
+    corpus["train"][2] |= {"text": " "}
+    corpus["train"][3] |= {"speaker": "t"}
+    words, speakers = (build_task(one) for one in ({"kind": "ctc", "units": "characters"},
+                                                   {"kind": "classification", "labels": "speaker"}))  # fmt: skip
+    found, loaded = _found(_data(corpus), check_labels=lambda cuts: words.check(upstream, cuts))
+    assert found == {("train", "u2"): "label"}
+    assert loaded.problems[0].reason == "utterance u2 has an empty transcript"
+    found, loaded = _found(_data(corpus), check_labels=lambda cuts: speakers.check(upstream, cuts))
+    assert not found and len(loaded.train) == 8
+
+
+def test_the_summary_describes_the_labels(corpus, upstream_folder, capsys):
+    corpus["train"][2] |= {"text": "ONE TWO%"}
+    corpus["train"][3] |= {"speaker": "t"}
+    sources = _data(corpus)
+    words = [f"upstream.name={upstream_folder}", "data=tsv", f"data.table={sources['train'][0]['path']}",
+             "data.train_speakers=null", "data.dev=null"]  # fmt: skip
+    assert main(["train", "--check", *words, "task=asr"]) == 0
+    assert "characters: 7 different; rare: '%' 1x (as in u2)\n" in capsys.readouterr().out  # O N E | T W %
+    assert main(["train", "--check", *words, "task=sid"]) == 0
+    assert "speaker: 2 classes of 1 to 7 utterances\n" in capsys.readouterr().out
+
+
 def test_labels_longer_than_ctc_allows(corpus, upstream_folder):
     """The bound, from the definition: a frame for each unit, and one more between equal neighbours."""
     upstream = load_upstream(upstream_folder)
@@ -195,7 +234,6 @@ def test_missing_labels_and_words_outside_the_lexicon(corpus, upstream_folder, l
 
 def test_what_dev_has_and_train_lacks(corpus, upstream_folder, tmp_path, capsys):
     """A class or a character of dev alone is said by the check, as training would."""
-    from speechft.cli.main import main
 
     rows = [dict(row, speaker=f"s{number % 4}") for number, row in enumerate(corpus["train"] + corpus["dev"])]
     for number, row in enumerate(rows):
@@ -248,7 +286,6 @@ def test_bad_items_stop_training_are_listed_and_skipped_only_when_told(train_wor
 
 
 def test_the_check_alone(train_words, librispeech, tmp_path, capsys):
-    from speechft.cli.main import main
 
     names = _broken(librispeech, tmp_path / "corpus")
     words = [*(word for word in train_words if not word.startswith("data.root")), f"data.root={tmp_path / 'corpus'}"]
