@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from speechft.bench import scale
 from speechft.data.audio import SAMPLE_RATE
 
 _WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed")
 _PHONES = ("B", "CH", "D", "F", "G", "K", "L", "M", "N", "P", "S", "T", "AA1", "AE1", "EH1", "IY1", "OW1", "UW1")
 _PHONES_A_SECOND = 10  # about what read speech has
+_SHORTEST = 4.0 / 8.2
+"""Of VoxCeleb1's utterances, by the mean one (`scale.OFFICIAL`)."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made; seconds are means, lengths vary around them by a half.
+    """How much is made; seconds are means. Sentences' lengths vary around them by a half, speakers' as VoxCeleb1's.
 
     Attributes:
         words: training clips of each of Speech Commands' eleven words; each is a second long.
@@ -100,7 +103,8 @@ def _voxceleb(root: Path, sizes: Sizes, generator: np.random.Generator) -> None:
     for part, (folder, count) in enumerate(
         (("dev", sizes.speakers), ("dev", sizes.evaluated), ("test", sizes.evaluated)), start=1
     ):
-        for number, seconds in enumerate(lengths(sizes.speaker_seconds, count)):
+        shortest = sizes.speaker_seconds * _SHORTEST
+        for number, seconds in enumerate(scale.lengths(sizes.speaker_seconds, shortest, count)):
             speaker = number % 4
             name = f"id{10001 + speaker}/video{part}/{number:05d}.wav"
             _write(root / folder / "wav" / name, 220 * 1.3**speaker, seconds, generator)

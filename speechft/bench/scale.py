@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from speechft.data.audio import SAMPLE_RATE
+from speechft.superb.draws import Crops
 
 FRAMES_A_SECOND = 50
 
@@ -18,12 +22,14 @@ class Corpus:
         seconds: mean length of each split's utterances.
         extra_items: waveforms that the fast engine encodes beside the utterances (a second long each).
         source: of the numbers.
+        shortest: training utterance, in seconds, where their lengths matter because they are cropped.
     """
 
     utterances: Mapping[str, int]
     seconds: Mapping[str, float]
     extra_items: int
     source: str
+    shortest: float | None = None
 
 
 OFFICIAL: dict[str, Corpus] = {
@@ -37,7 +43,8 @@ OFFICIAL: dict[str, Corpus] = {
         {"train": 138_361, "dev": 6_904, "test": 8_251},
         {"train": 8.2, "dev": 8.2, "test": 8.2},
         0,
-        "VoxCeleb1's iden_split.txt; mean length of table 1 of Nagrani et al. 2017 (arXiv 1706.08612)",
+        "VoxCeleb1's iden_split.txt; lengths (mean, shortest) of table 1 of Nagrani et al. 2017 (arXiv 1706.08612)",
+        4.0,
     ),
     "pr": Corpus(
         {"train": 28_539, "dev": 2_703, "test": 2_620},
@@ -54,7 +61,6 @@ class Measured:
 
     Attributes:
         mean_seconds: length of the measured corpus's utterances.
-        encoded_per_utterance: seconds of audio that the fast engine encodes for a training utterance (crops).
         encode: of the fast engine, for a second of audio (reading and writing included).
         ours: a micro-batch of the fast engine on stored features, all learning rates together.
         streamed: the same, the upstream run at every batch (frames that do not fit); None where it does not occur.
@@ -64,11 +70,9 @@ class Measured:
         row_bytes: of one stored row.
         rates: learning rates searched.
         frames: whether a row is a frame, else an utterance.
-        items_per_utterance: waveforms encoded for a training utterance (crops).
     """
 
     mean_seconds: float
-    encoded_per_utterance: float
     encode: float
     ours: float
     streamed: float | None
@@ -78,7 +82,32 @@ class Measured:
     row_bytes: int
     rates: int
     frames: bool
-    items_per_utterance: float
+
+
+def lengths(mean: float, shortest: float, count: int) -> list[float]:
+    """Seconds of utterances, none shorter than `shortest`, and what is beyond it exponential.
+
+    They are the quantiles of that distribution, ascending, stretched a little so that their mean is `mean`.
+    """
+    beyond = [-math.log1p(-(number + 0.5) / count) for number in range(count)]
+    stretch = (mean - shortest) * count / sum(beyond)
+    return [shortest + stretch * one for one in beyond]
+
+
+def drawn(name: str, recipe: Mapping[str, Any]) -> tuple[float, float]:
+    """Waveforms, and seconds of them, that the fast engine encodes for a training utterance of the official corpus.
+
+    Other than one and the utterance where it is cropped (SID's beyond `crop_seconds`): see `superb.draws.Crops.of`.
+    """
+    corpus = OFFICIAL[name]
+    mean, count = corpus.seconds["train"], corpus.utterances["train"]
+    if corpus.shortest is None:
+        return 1.0, mean
+    limit = round(float(recipe["crop_seconds"]) * SAMPLE_RATE)
+    samples = [round(one * SAMPLE_RATE) for one in lengths(mean, corpus.shortest, count)]
+    crops = sum(Crops.read(recipe).of([(one, limit) for one in samples if one > limit], count))
+    whole = [one for one in samples if one <= limit]
+    return (len(whole) + crops) / count, (sum(whole) + crops * limit) / SAMPLE_RATE / count
 
 
 def extrapolate(name: str, measured: Measured, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,10 +131,10 @@ def extrapolate(name: str, measured: Measured, recipe: Mapping[str, Any]) -> dic
     ours = _ours(name, measured, recipe, streamed=False)
     theirs = _theirs(name, measured, recipe)
     result = {"s3prl": _hours(theirs), "speechft": _against(ours, theirs)}
-    result["speechft"]["disk_gb"] = _disk(name, measured, ("train", "dev", "test"))
+    result["speechft"]["disk_gb"] = _disk(name, measured, recipe, ("train", "dev", "test"))
     if measured.streamed is not None:
         result["streamed"] = _against(_ours(name, measured, recipe, streamed=True), theirs)
-        result["streamed"]["disk_gb"] = _disk(name, measured, ("dev", "test"))
+        result["streamed"]["disk_gb"] = _disk(name, measured, recipe, ("dev", "test"))
     return result
 
 
@@ -115,18 +144,16 @@ def _counts(recipe: Mapping[str, Any]) -> tuple[int, int]:
     return steps * int(recipe["accumulate"]), steps // int(recipe["eval_step"])
 
 
-def _encoded(name: str, measured: Measured) -> dict[str, float]:
+def _encoded(name: str, recipe: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of audio that the fast engine encodes, by split."""
     corpus = OFFICIAL[name]
     seconds = {split: count * corpus.seconds[split] for split, count in corpus.utterances.items()}
-    # crops: of a training utterance, so much more (or less) than its length is encoded
-    seconds["train"] *= measured.encoded_per_utterance / measured.mean_seconds
-    seconds["train"] += corpus.extra_items
+    seconds["train"] = corpus.utterances["train"] * drawn(name, recipe)[1] + corpus.extra_items
     return seconds
 
 
 def _ours(name: str, measured: Measured, recipe: Mapping[str, Any], streamed: bool) -> dict[str, float]:
-    corpus, encoded = OFFICIAL[name], _encoded(name, measured)
+    corpus, encoded = OFFICIAL[name], _encoded(name, recipe)
     batches, evaluations = _counts(recipe)
     # frames grow with the utterance, a pooled one is one row however long it is
     grow = {split: seconds / measured.mean_seconds if measured.frames else 1.0
@@ -164,13 +191,13 @@ def _against(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str
     }
 
 
-def _disk(name: str, measured: Measured, splits: Sequence[str]) -> float:
+def _disk(name: str, measured: Measured, recipe: Mapping[str, Any], splits: Sequence[str]) -> float:
     """GB (1e9 bytes) of stored features."""
     if measured.frames:
-        encoded = _encoded(name, measured)
+        encoded = _encoded(name, recipe)
         rows = FRAMES_A_SECOND * sum(encoded[split] for split in splits)
     else:
-        items = {**OFFICIAL[name].utterances}
-        rows = sum(items[split] * (measured.items_per_utterance if split == "train" else 1) for split in splits)
+        items = OFFICIAL[name].utterances
+        rows = sum(items[split] * (drawn(name, recipe)[0] if split == "train" else 1) for split in splits)
         rows += OFFICIAL[name].extra_items
     return rows * measured.row_bytes / 1e9

@@ -172,7 +172,6 @@ class Fast:
 
     Attributes:
         mean_seconds: of the training files.
-        encoded_per_utterance, items_per_utterance: seconds and waveforms encoded for a training file.
         row_bytes: of a stored row.
     """
 
@@ -182,10 +181,10 @@ class Fast:
     ) -> None:  # fmt: skip
         self.setting, self.task, self.data, self.upstream, self.folder = setting, task, data, upstream, folder
         # KS: a hundred seconds of each noise file would be most of this small corpus; `scale` adds them. SID: as many
-        # crops as the official corpus gets, not what a small one can afford.
+        # crops as a large corpus gets, not what a small one can afford; `scale` counts those of the official one.
         small: dict[str, dict[str, float]] = {"ks": {"crops": 1}, "sid": {"crop_hours": 0.0}}
         self.recipe = {**recipe, **small.get(task.name, {}), "steps": setting.head_steps + 1}
-        self.mean_seconds = self.encoded_per_utterance = self.items_per_utterance = float("nan")
+        self.mean_seconds = float("nan")
         self.row_bytes = 0
 
     def measure(self, rates: list[float], stream: bool) -> dict[str, float]:
@@ -261,14 +260,12 @@ class Fast:
     def _describe(self, plans: Mapping[str, Any], expert: Any) -> None:
         from speechft.data.audio import audio_info
 
-        split, key, layout = plans["train"]
+        _, key, layout = plans["train"]
         paths = self.task.files(expert, "train")
         seconds = [(info := audio_info(path)).samples / info.rate for path in paths]
         if self.task.name == "ks":  # the noise files are not utterances
             seconds = [min(one, 1.0) for one in seconds]
         self.mean_seconds = sum(seconds) / len(seconds)
-        self.encoded_per_utterance = sum(item.samples for item in split.items) / SAMPLE_RATE / len(paths)
-        self.items_per_utterance = len(split.items) / len(paths)
         self.row_bytes = layout.row_bytes(key)
 
 

@@ -155,10 +155,9 @@ def _summary(
 ) -> dict[str, Any]:
     medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     measured = Measured(
-        mean_seconds=fast.mean_seconds, encoded_per_utterance=fast.encoded_per_utterance, encode=medians["encode"],
-        ours=medians["ours"], streamed=medians.get("streamed"), theirs=medians["theirs"], our_dev=medians["our_dev"],
+        mean_seconds=fast.mean_seconds, encode=medians["encode"], ours=medians["ours"],
+        streamed=medians.get("streamed"), theirs=medians["theirs"], our_dev=medians["our_dev"],
         their_dev=medians["their_dev"], row_bytes=fast.row_bytes, rates=rates, frames=fast.task.kind == "frames",
-        items_per_utterance=fast.items_per_utterance,
     )  # fmt: skip
     full = extrapolate(name, measured, recipe)
     accumulate = int(recipe["accumulate"])

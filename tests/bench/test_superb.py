@@ -1,6 +1,7 @@
 """The comparison of SUPERB's loops, at a tiny size, and what is made of its figures."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from speechft.bench import scale
 from speechft.bench.corpora import Sizes, lengths, make
 from speechft.bench.scale import Measured, extrapolate
 from speechft.bench.sides import middle
@@ -73,8 +75,8 @@ def test_the_ratios_follow_from_the_figures(record):
 
 def test_frames_over_the_budget_count_as_streamed():
     measured = Measured(
-        mean_seconds=12.69, encoded_per_utterance=12.69, encode=0.1, ours=0.5, streamed=20.0, theirs=21.0, our_dev=0.01,
-        their_dev=0.1, row_bytes=13 * 768 * 4, rates=5, frames=True, items_per_utterance=1.0,
+        mean_seconds=12.69, encode=0.1, ours=0.5, streamed=20.0, theirs=21.0, our_dev=0.01,
+        their_dev=0.1, row_bytes=13 * 768 * 4, rates=5, frames=True,
     )  # fmt: skip
     full = extrapolate("pr", measured, compose()["superb"]["pr"])
     assert full["speechft"]["disk_gb"] == pytest.approx(111.4 * 3600 * 50 * 39_936 / 1e9, rel=1e-3)
@@ -87,16 +89,29 @@ def test_frames_over_the_budget_count_as_streamed():
 
 
 def test_crops_are_encoded_and_stored():
-    plain = Measured(
-        mean_seconds=8.2, encoded_per_utterance=8.2, encode=0.1, ours=0.001, streamed=None, theirs=5.0, our_dev=1e-4,
-        their_dev=0.1, row_bytes=100, rates=1, frames=False, items_per_utterance=1.0,
+    """By the distribution that VoxCeleb1's lengths are taken to have, worked out on paper: 4 s and an exponential."""
+    measured = Measured(
+        mean_seconds=8.2, encode=0.1, ours=0.001, streamed=None, theirs=5.0, our_dev=1e-4, their_dev=0.1,
+        row_bytes=100, rates=1, frames=False,
     )  # fmt: skip
-    crops = replace(plain, encoded_per_utterance=12.3, items_per_utterance=1.5)
     recipe = compose()["superb"]["sid"]
-    one, other = (extrapolate("sid", measured, recipe)["speechft"] for measured in (plain, crops))
-    assert other["disk_gb"] - one["disk_gb"] == pytest.approx(0.5 * 138_361 * 100 / 1e9)
-    assert other["encoding_hours"] - one["encoding_hours"] == pytest.approx(138_361 * 4.1 * 0.1 / 3600)
-    assert one["training_hours"] == pytest.approx(800_000 * 0.001 / 3600)
+    longer = math.exp(-4 / 4.2)  # than the crop of 8 s
+    short = 4 * (1 - longer) + 4.2 * (1 - longer * (1 + 4 / 4.2))  # seconds, of those that are not
+    # two crops of each that is longer, and one more for each further 8 s that begin
+    crops = 2 * longer + sum(math.exp(-(8 * more - 4) / 4.2) for more in range(2, 12))
+    for given, kept in ((None, crops), (1, longer), (8, 8 * longer)):
+        full = extrapolate("sid", measured, {**recipe, "crops": given})["speechft"]
+        seconds = 138_361 * (short + 8 * kept) + (6_904 + 8_251) * 8.2
+        assert full["encoding_hours"] == pytest.approx(seconds * 0.1 / 3600, rel=1e-3)
+        rows = 138_361 * (1 - longer + kept) + 6_904 + 8_251
+        assert full["disk_gb"] == pytest.approx(rows * 100 / 1e9, rel=1e-3)
+        assert full["training_hours"] == pytest.approx(800_000 * 0.001 / 3600)
+
+
+def test_speakers_lengths_are_as_voxceleb1s():
+    seconds = scale.lengths(8.2, 4.0, 1000)
+    assert sum(seconds) / 1000 == pytest.approx(8.2) and 4.0 < min(seconds) < 4.01
+    assert sum(one > 8 for one in seconds) / 1000 == pytest.approx(math.exp(-4 / 4.2), abs=2e-3)
 
 
 def test_the_corpora_are_complete(tmp_path):
