@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 from speechft.report.shapes import SHAPES, Shape
 
 DRAWS = 4000
+_TOLERANCE = 0.2
+"""Points by which the items' numbers may miss the score that was measured: results of the first months have trials'
+scores rounded to four digits, which makes ties of cosines near 1."""
 _SHAPES = {"per": "counts", "wer": "counts", "acc": "counts", "eer": "trials"}
 
 
@@ -20,8 +24,8 @@ class Difference:
 
     Attributes:
         mean: over seeds.
-        low, high: 95 % percentile interval.
-        p: two-sided: twice the share of draws on the wrong side of 0.
+        low, high: 95 % percentile interval; NaN where the items' numbers do not give the scores.
+        p: two-sided: twice the share of draws on the wrong side of 0; NaN likewise.
         by_seed: of each seed.
     """
 
@@ -52,7 +56,8 @@ def difference(
     items. So the interval speaks of other draws of the training parts and heads, and of other speakers.
 
     Args:
-        base, other: a probe's scores of each seed, as `pieces` writes them: `numbers`, `groups`, `items`, `metric`.
+        base, other: a probe's scores of each seed, as `pieces` writes them: `value`, `numbers`, `groups`, `items`,
+            `metric`.
         draws, seed: of the bootstrap.
 
     Raises:
@@ -72,18 +77,25 @@ def difference(
     weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=count)[:, groups].astype(np.float64)
     chosen = generator.integers(len(pairs), size=(draws, len(pairs)))
     values = np.zeros((draws, len(pairs)))
-    whole = []
+    whole = tuple(sign * (float(two["value"]) - float(one["value"])) for one, two in pairs)
+    mean = float(np.mean(whole))
+    if not all(_agrees(shape, score) for pair in pairs for score in pair):
+        return Difference(mean, math.nan, math.nan, math.nan, whole)
     for place, (one, two) in enumerate(pairs):
         numbers = [read(str(each["numbers"])) for each in (one, two)]
         values[:, place] = 100 * sign * (shape.estimate(numbers[1], weights) - shape.estimate(numbers[0], weights))
-        ones = np.ones((1, len(groups)))
-        whole.append(float(100 * sign * (shape.estimate(numbers[1], ones) - shape.estimate(numbers[0], ones))[0]))
     means = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
     means = means[np.isfinite(means)]
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min((means <= 0).mean(), (means >= 0).mean())
-    return Difference(float(np.mean(whole)), float(low), float(high), float(min(1.0, 2 * max(tail, 1 / len(means)))),
-                      tuple(whole))  # fmt: skip
+    return Difference(mean, float(low), float(high), float(min(1.0, 2 * max(tail, 1 / len(means)))), whole)
+
+
+def _agrees(shape: Shape, score: Mapping[str, Any]) -> bool:
+    """Whether a score follows from its items' numbers."""
+    numbers = read(str(score["numbers"]))
+    (found,) = shape.estimate(numbers, np.ones((1, len(numbers))))
+    return abs(100 * found - float(score["value"])) <= _TOLERANCE
 
 
 def holm(values: Sequence[float]) -> list[float]:

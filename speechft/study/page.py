@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -131,7 +132,10 @@ def _cell(scores: Mapping[int, Scores]) -> str:
 
 
 def _change(found: Difference | None) -> str:
-    return "" if found is None else f" ({found.mean:+.1f}: {found.low:+.1f} to {found.high:+.1f})"
+    if found is None:
+        return ""
+    interval = "no interval" if math.isnan(found.p) else f"{found.low:+.1f} to {found.high:+.1f}"
+    return f" ({found.mean:+.1f}: {interval})"
 
 
 def _label(strategy: str, alpha: float) -> str:
@@ -160,8 +164,9 @@ def claims(study: Study) -> str:
                 for row in (CLAIMED, ("regular", 1.0)):
                     found = study.against(upstream, scenario, row, probe)
                     cells.append(_change(found).strip(" ()") if found else "–")
-                    places.append(len(tests) if found else None)  # what is not measured yet is no test
-                    tests += [found.p] if found else []
+                    tested = found is not None and not math.isnan(found.p)
+                    places.append(len(tests) if tested else None)  # what is not measured yet is no test
+                    tests += [found.p] if found is not None and tested else []
                 gain = study.against(upstream, scenario, ("stable", 1.0), scenario)
                 merged = study.against(upstream, scenario, CLAIMED, scenario)
                 cells.append(_change(gain).strip(" ()") if gain else "–")

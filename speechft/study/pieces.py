@@ -174,8 +174,12 @@ def _scores(plan: Plan, piece: Piece, alpha: float, model: str, corpora: Path, f
 
 
 def written(rows: list[list[float]]) -> str:
-    """Numbers of test items as a short text: `3/12 0/9` are three errors in twelve phones, none in nine."""
-    return " ".join("/".join(f"{round(value, 4):g}" for value in row) for row in rows)
+    """Numbers of test items as a text: `3/12 0/9` are three errors in twelve phones, none in nine.
+
+    To nine digits, which tell any two float32 apart: the cosines of ASV's trials may all lie close to 1, and their
+    order is what the EER comes from.
+    """
+    return " ".join("/".join(f"{value:.9g}" for value in row) for row in rows)
 
 
 def _groups(names: tuple[str, ...]) -> list[int]:

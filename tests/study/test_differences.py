@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from speechft.study.differences import difference, holm, read
+from speechft.study.differences import difference, holm, read, shape_of
 from speechft.study.pieces import written
 
 
 def score(numbers, groups, metric="acc", items="same"):
     text = " ".join("/".join(map(str, row)) for row in numbers)
-    return {"metric": metric, "items": items, "numbers": text, "groups": " ".join(map(str, groups))}
+    (share,) = shape_of(metric).estimate(np.array(numbers, dtype=float), np.ones((1, len(numbers))))
+    return {
+        "metric": metric, "items": items, "numbers": text, "groups": " ".join(map(str, groups)), "value": 100 * share,
+    }  # fmt: skip
 
 
 def correct(values, groups):
@@ -86,5 +89,16 @@ def test_holm():
 
 def test_numbers_are_written_and_read_again():
     rows = [[3.0, 12.0], [0.0, 9.0], [-0.12345, 1.0]]
-    assert written(rows) == "3/12 0/9 -0.1235/1" or written(rows) == "3/12 0/9 -0.1234/1"
-    assert np.allclose(read(written(rows)), rows, atol=1e-4)
+    assert written(rows) == "3/12 0/9 -0.12345/1"
+    assert np.allclose(read(written(rows)), rows, atol=1e-9)
+    close = np.nextafter(np.ones(50, np.float32), np.float32(0)) - np.arange(50, dtype=np.float32) * np.float32(6e-8)
+    again = read(written([[float(value), 1.0] for value in close]))[:, 0].astype(np.float32)
+    assert np.array_equal(again, close), "cosines that differ by a bit keep their order"
+
+
+def test_a_score_that_its_items_do_not_give_has_no_interval():
+    """As where trials' scores were rounded until they tied: the measured scores stand, nothing is drawn."""
+    good = score([(0.9, 1), (0.8, 1), (0.2, 0), (0.1, 0)], [0, 0, 1, 1], "eer")
+    tied = {**score([(1, 1), (1, 1), (1, 0), (1, 0)], [0, 0, 1, 1], "eer"), "value": 25.0}
+    found = difference([good], [tied])
+    assert found.mean == -25.0 and np.isnan([found.low, found.high, found.p]).all()

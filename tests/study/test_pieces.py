@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from small import save_upstream
 from study_speech import SIZES, make_tables
@@ -10,7 +11,7 @@ from study_speech import SIZES, make_tables
 from speechft.choosing.choose import ALPHAS
 from speechft.files import read_json
 from speechft.study.command import run_plan
-from speechft.study.differences import holm, read
+from speechft.study.differences import holm, read, shape_of
 from speechft.study.page import Study, claims, write_page
 from speechft.study.plan import PRETRAINED, Plan
 
@@ -61,6 +62,10 @@ def test_every_piece_has_a_result_and_leaves_nothing_else(studied):
 def test_scores_are_those_of_the_items(studied):
     root, _ = studied
     scores = read_json(root / "docs" / "study" / "results" / "small-pretrained-0.json")["models"]["0"]["scores"]
+    for probe, one in scores.items():
+        numbers = read(one["numbers"])
+        (found,) = shape_of(one["metric"]).estimate(numbers, np.ones((1, len(numbers))))
+        assert 100 * found == pytest.approx(one["value"], abs=1e-3), probe
     errors, length = (sum(column) for column in read(scores["pr"]["numbers"]).T)
     assert scores["pr"]["value"] == pytest.approx(100 * errors / length, abs=0.01)
     hits, count = (sum(column) for column in read(scores["sid"]["numbers"]).T)
