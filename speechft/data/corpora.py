@@ -221,7 +221,10 @@ class Options:
         if self.fraction is not None:
             low, high = self.fraction
             whose = _speaker if self.split_by == "speakers" else _id
-            items = [item for item in items if low <= split_position(whose(item)) < high]
+            places = {name: split_position(name) for name in map(whose, items)}
+            if places and not any(low <= place < high for place in places.values()):
+                raise _nobody(places, (low, high), self.split_by)
+            items = [item for item in items if low <= places[whose(item)] < high]
         items = items[: self.limit]
         return items if self.task is None else [belonging(item, self.task) for item in items]
 
@@ -260,6 +263,25 @@ def _items(source: Mapping[str, Any]) -> list[Any]:
         return [item for split in splits for item in read(**{**options, "split": split})]
     except TypeError as error:
         raise UsageError(f"corpus kind {kind}: {error}", "check the options of this entry of data") from error
+
+
+def _nobody(places: Mapping[str, float], share: tuple[float, float], split_by: str) -> SpeechFTError:
+    """Of few speakers none may fall into a tenth; where the bound should lie instead, if it is the upper end's."""
+    what = (
+        f"of {len(places)} {split_by} none falls"
+        if len(places) > 1
+        else f"the only one of the {split_by} does not fall"
+    )
+    mend = "data.dev=null holds out nothing"
+    ordered = sorted(places.values())
+    if len(ordered) > 1:
+        count = max(1, round(len(ordered) * (1 - share[0]))) if share[1] >= 1 else 1
+        bound = round((ordered[-count - 1] + ordered[-count]) / 2, 3)
+        shares = f"[0.0, {bound:g}] to train and [{bound:g}, 1.0] for dev"
+        mend = f"{shares} (data.train_speakers, data.dev_speakers) would hold out {count}; {mend}"
+    if split_by == "speakers":
+        mend += "; data.split_by=utterances splits within speakers"
+    return SpeechFTError(f"{what} into the share [{share[0]:g}, {share[1]:g}]", mend)
 
 
 def split_position(name: str) -> float:

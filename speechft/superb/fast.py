@@ -250,6 +250,7 @@ class FastRun:
         scores, split = Scores(self.task.name), self.task.selected_on
         names = self._log(split, head, records, scores, step)
         metrics = self.task.metrics(scores, split)
+        head.last = {**metrics, "step": step}
         if self.task.is_best(names, metrics, head.dev):
             head.keep(metrics, step)
 
@@ -264,11 +265,11 @@ class FastRun:
         self._log("test", head, records, scores, self.step)
         metrics = task.final(head.expert, task.metrics(scores, "test"), records)
         search = [
-            {"lr": one.lr, "dev": one.dev, **({"stopped": one.stopped} if one.stopped else {})} for one in self.heads
+            {"lr": one.lr, "dev": one.score, **({"stopped": one.stopped} if one.stopped else {})} for one in self.heads
         ]
         streamed = [name for name, split in self.splits.items() if isinstance(split.features, Streamed)]
         return Outcome(
-            metrics, head.dev, dict(records), layer_weights(head.featurizer), self.step, head.lr,
+            metrics, head.score, dict(records), layer_weights(head.featurizer), self.step, head.lr,
             search if len(search) > 1 else [], streamed,
         )  # fmt: skip
 

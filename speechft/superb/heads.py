@@ -30,6 +30,8 @@ class Head:
     Attributes:
         best: state of the modules at the best dev score; empty if no dev score was ever a best one.
         dev: metrics of the dev set there, with `step`.
+        last: the same at the last evaluation, whose state is the present one; what there is to say of a head without
+            a best state.
         stopped: why this rate was given up (its loss is NaN), or None.
         records: of the training set since the last logging step, where the expert's own `forward` is called.
         losses: sum of the losses since the last logging step, on the device; it is NaN if one of them is.
@@ -48,6 +50,7 @@ class Head:
         self.optimizer = get_optimizer(self.modules, steps, {**optimizer, **fused, "lr": lr})
         self.best: dict[str, Any] = {}
         self.dev: dict[str, float] = {}
+        self.last: dict[str, float] = {}
         self.stopped: str | None = None
         self.records: dict[str, list[Any]] = defaultdict(list)
         self.losses: torch.Tensor | None = None
@@ -66,6 +69,11 @@ class Head:
         self.best = {name: saved.on_cpu(getattr(self, name).state_dict()) for name in ("featurizer", "expert")}
         self.dev = {**dev, "step": step}
 
+    @property
+    def score(self) -> dict[str, float]:
+        """Metrics of the dev set in the state that is tested: the best one, or the last."""
+        return self.dev if self.best else self.last
+
     def to_best(self) -> None:
         for name, state in self.best.items():
             getattr(self, name).load_state_dict(state)
@@ -74,7 +82,8 @@ class Head:
         """Everything, for `saved.write`."""
         return {
             "featurizer": self.featurizer.state_dict(), "expert": self.expert.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev, "stopped": self.stopped,
+            "optimizer": self.optimizer.state_dict(), "best": self.best, "dev": self.dev, "last": self.last,
+            "stopped": self.stopped,
             "records": saved.plain(dict(self.records)), "losses": self.losses,
         }  # fmt: skip
 
@@ -82,6 +91,7 @@ class Head:
         for name in ("featurizer", "expert", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.best, self.dev, self.stopped = state["best"], state["dev"], state["stopped"]
+        self.last = state.get("last", {})
         self.records, self.losses = defaultdict(list, state["records"]), state.get("losses")
 
 
@@ -130,7 +140,7 @@ def _set_random_state(state: tuple[Any, ...]) -> None:
 
 
 def choose(heads: Sequence[Head], task: str, metric: str, higher_better: bool) -> Head:
-    """The head with the best dev score; of equal ones the first. A rate without any is worst.
+    """The head with the best dev score (`Head.score`); of equal ones the first. A rate without any is worst.
 
     Raises:
         SpeechFTError: every rate was given up.
@@ -139,4 +149,5 @@ def choose(heads: Sequence[Head], task: str, metric: str, higher_better: bool) -
     if not live:
         raise SpeechFTError(f"no learning rate of {task} works: {heads[0].stopped}", f"lower superb.{task}.lr")
     worst = -float("inf")
-    return max(live, key=lambda head: (1 if higher_better else -1) * head.dev[metric] if metric in head.dev else worst)
+    sign = 1 if higher_better else -1
+    return max(live, key=lambda head: sign * head.score[metric] if metric in head.score else worst)

@@ -98,9 +98,13 @@ class ReferenceRun:
             names = log_records(split, records=records, logger=scores, global_step=global_step, **kwargs)
             if split == test:
                 self.test, self.test_records = self.task.metrics(scores, "test"), dict(records)
-            elif split == dev and self.task.best_checkpoint in (names or []):
-                self.dev = {**self.task.metrics(scores, "dev"), "step": global_step}
-                write_json(self.expdir / _DEV, self.dev)
+            elif split == dev:
+                found = {**self.task.metrics(scores, "dev"), "step": global_step}
+                if self.task.best_checkpoint in (names or []):
+                    write_json(self.expdir / _DEV, found)
+                    self.dev = found
+                elif not (self.expdir / _DEV).is_file():
+                    self.dev = found  # of the state that is tested where no score was ever a best one
             elif split == "train":
                 self.progress(global_step, total)
             return names

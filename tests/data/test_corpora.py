@@ -91,6 +91,26 @@ def test_shares_of_the_utterances_have_the_same_speakers(tmp_path):
         load_cuts([{"kind": "tsv", "path": str(tmp_path / "t.tsv"), "split_by": "days"}])
 
 
+def test_a_share_that_no_speaker_falls_into_says_where_the_bound_should_lie(tmp_path):
+    """Ten speakers of these names all have places below 0.9, which a third of all sets of ten has."""
+    places = {f"spk{number}": split_position(f"spk{number}") for number in range(10)}
+    assert max(places.values()) < 0.9
+    rows = "".join(f"u{number}\tspk{number}\tu{number}.wav\n" for number in range(10))
+    (tmp_path / "t.tsv").write_text("id\tspeaker\tpath\n" + rows)
+    for number in range(10):
+        soundfile.write(tmp_path / f"u{number}.wav", np.zeros(8000), 16_000)
+    source = {"kind": "tsv", "path": str(tmp_path / "t.tsv"), "text": None}
+    with pytest.raises(SpeechFTError, match=r"of 10 speakers none falls .*; \[0.0, .*data.split_by=utt") as error:
+        load_cuts([{**source, "speaker_fraction": [0.9, 1.0]}])
+    bound = float(error.value.mend.split("[0.0, ")[1].split("]")[0])
+    (last,) = load_cuts([{**source, "speaker_fraction": [bound, 1.0]}])[0]
+    assert last.supervisions[0].speaker == max(places, key=places.get)
+    assert len(load_cuts([{**source, "speaker_fraction": [0.0, bound]}])[0]) == 9
+    with pytest.raises(SpeechFTError, match=r"the only one of the speakers does not fall into the share \[0.9, 1\]"):
+        (tmp_path / "t.tsv").write_text("id\tspeaker\tpath\nu0\tspk0\tu0.wav\n")
+        load_cuts([{**source, "speaker_fraction": [0.9, 1.0]}])
+
+
 def test_broken_audio_is_named_or_skipped(table):
     (table.parent / "b.wav").write_text("this is no audio")
     with pytest.raises(SpeechFTError, match=r"audio file .*b\.wav cannot be read"):

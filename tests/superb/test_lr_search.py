@@ -55,6 +55,16 @@ def test_the_best_on_dev_is_tested_and_every_rate_is_kept(configuration, upstrea
     assert read_json(tmp_path / "out" / upstream_name(upstream) / "pr.json")["lr"] == 1e-2
 
 
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_rates_without_a_best_score_keep_their_last_one(engine, configuration, upstream):
+    """At these rates WER stays at 100 or more, which s3prl's expert never calls a best score."""
+    cfg = configuration({"steps": 2, "eval_step": 1}, lr=[1e-8, 1e-9], tasks=["asr"], engine=engine)
+    result = evaluate([upstream], cfg=cfg)[0]
+    tried = {one["lr"]: one["dev"] for one in result["lr_search"]}
+    assert all(dev["wer"] >= 1.0 and dev["step"] == 2 for dev in tried.values())
+    assert result["dev"] == tried[result["lr"]] and result["dev"]["wer"] == min(dev["wer"] for dev in tried.values())
+
+
 def upstream_name(upstream):
     from speechft.superb.sources import model_name
 

@@ -82,7 +82,7 @@ def test_both_names_of_voicebanks_folders(tmp_path):
     for path in [one for one in tmp_path.iterdir() if "trainset" in one.name]:
         shutil.copytree(path, path.with_name(path.name + "_16k"))
     assert {path.name for path in task.folders(tmp_path, "dev").values()} == {f"{name}_16k" for name in before}
-    assert task.missing_inside({"voicebank": str(tmp_path)}) == []
+    assert task.missing_inside({"voicebank": str(tmp_path)}, ["voicebank"]) == []
 
 
 def test_what_is_missing_inside(tmp_path):

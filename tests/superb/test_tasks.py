@@ -65,7 +65,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
     data = dict(corpora.data)
     with pytest.raises(
         SpeechFTError,
-        match=r"x has no yes/\*.*x has no yes/\*.*_silence_/\*.*x/_background_noise_ has no",
+        match=r"x has no yes/\*.*_background_noise_/\*.*x has no yes/\*.*_silence_/\*",
     ):
         (tmp_path / "x").mkdir()
         one = {"speech_commands": str(tmp_path / "x"), "speech_commands_test": str(tmp_path / "x")}
@@ -79,6 +79,20 @@ def test_what_is_missing_inside(tmp_path, corpora):
         get_task("sid").check({"voxceleb1": str(tmp_path / "vox")}, settings_for("sid"))
     for name in NAMES:
         get_task(name).check(data, settings_for(name))
+
+
+def test_one_line_has_what_is_missing_and_what_is_missing_inside_the_rest(tmp_path, corpora):
+    data = {**corpora.data, "librispeech_dev": "dev-other", "lexicon": None}
+    with pytest.raises(SpeechFTError, match=r"data.lexicon is not set.*dev-other does not exist"):
+        get_task("pr").check(data, settings_for("pr"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SpeechFTError, match=r"data.iden_split=\S*nowhere does not exist.*empty has no \*/wav folder"):
+        data = {"voxceleb1": str(tmp_path / "empty"), "iden_split": str(tmp_path / "nowhere")}
+        get_task("sid").check(data, settings_for("sid"))
+    with pytest.raises(SpeechFTError, match=r"voxceleb1_trials is not set.*empty/dev/wav does not exist"):
+        get_task("asv").check({"voxceleb1": str(tmp_path / "empty")}, settings_for("asv"))
+    with pytest.raises(SpeechFTError, match=r"speech_commands_test is not set.*empty has no yes/\*"):
+        get_task("ks").check({"speech_commands": str(tmp_path / "empty")}, settings_for("ks"))
 
 
 def test_audio_that_transcripts_name_is_missed_before_anything_runs(tmp_path, corpora):

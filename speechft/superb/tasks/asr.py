@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,7 +38,8 @@ class ASR(TextTask):
     needs: ClassVar[Mapping[str, str]] = {"librispeech": LIBRISPEECH}
     extra_keys = ("rnn_dims", "dropout", "specaug")
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        del there
         return missing_splits(data, self.root(data, "train"))
 
     def expert_split(self, split: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,13 +50,17 @@ class ASV(VoxCeleb1Task):
             found = [path for path in found if path.is_file()][:1]
         return found
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
-        root, trials = self.paths(data, "voxceleb1")[0], self.paths(data, "voxceleb1_trials")[0]
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        if "voxceleb1" not in there:
+            return []
+        root = self.paths(data, "voxceleb1")[0]
         parts = [root / part / "wav" for part in ("dev", "test")]
         problems = [f"{part} does not exist ({self.needs['voxceleb1']})" for part in parts if not part.is_dir()]
         if not problems and not any(parts[0].glob("*/*/*")):
             problems.append(f"{parts[0]} has no SPEAKER/VIDEO/*.wav ({self.needs['voxceleb1']})")
-        return problems or self._missing_trials(trials, parts[1])
+        if problems or "voxceleb1_trials" not in there:
+            return problems
+        return self._missing_trials(self.paths(data, "voxceleb1_trials")[0], parts[1])
 
     def _missing_trials(self, listing: Path, root: Path) -> list[str]:
         lines = read_list(listing, self.needs["voxceleb1_trials"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -89,19 +89,26 @@ class Task(ABC):
 
     def missing(self, data: Mapping[str, Any]) -> list[str]:
         """All that is not there, a phrase each; empty when the task can run."""
-        problems = [one for key, what in self.needs.items() for one in wrong_paths(key, self.paths(data, key), what)]
+        wrong = {key: wrong_paths(key, self.paths(data, key), what) for key, what in self.needs.items()}
+        problems = [one for phrases in wrong.values() for one in phrases]
+        there = [key for key, phrases in wrong.items() if not phrases]
         try:
-            return problems or self.missing_inside(data)
+            return [*problems, *(self.missing_inside(data, there) if there else [])]
         except SpeechFTError as error:  # a list that cannot be read
-            return [error.what]
+            return [*problems, error.what]
 
     def given(self, data: Mapping[str, Any]) -> bool:
         """Whether a path is set for everything the task needs, right or wrong."""
         return all(self.paths(data, key) for key in self.needs)
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
-        """Looked at once all paths exist: what is missing inside them."""
-        del data
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        """What is missing inside the paths that exist.
+
+        Args:
+            data: the paths.
+            there: the keys of `needs` whose paths exist: at least one.
+        """
+        del data, there
         return []
 
     def paths(self, data: Mapping[str, Any], key: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -55,7 +55,8 @@ class ER(UtteranceTask):
         if not 0 < number("superb.er.valid_ratio", settings["valid_ratio"]) < 1:
             raise UsageError(f"superb.er.valid_ratio={settings['valid_ratio']} is not between 0 and 1", "0.2 is usual")
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        del there
         meta = self.paths(data, "iemocap_meta")
         root = self.paths(data, "iemocap")[0]
         return iemocap.missing(root, meta[0] if meta else None, iemocap.SESSIONS, self.needs["iemocap"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,8 +31,9 @@ class IC(UtteranceTask):
     }
     extra_keys = ("eval_batch_size",)
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
         """s3prl dies with a KeyError at a slot value that the training table lacks, at the batch that holds it."""
+        del there
         import pandas
 
         root = self.paths(data, "fluent_commands")[0]

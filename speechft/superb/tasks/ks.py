@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,18 +26,14 @@ class KS(UtteranceTask):
 
     resamples = True
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
-        root, test = self.paths(data, "speech_commands")[0], self.paths(data, "speech_commands_test")[0]
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
         problems = []
-        for what, folder, names in (
-            (self.needs["speech_commands"], root, _WORDS),
-            (self.needs["speech_commands_test"], test, (*_WORDS, "_unknown_", "_silence_")),
-        ):
-            absent = [f"{name}/*.wav" for name in names if not any((folder / name).glob("*.wav"))]
+        for key in there:
+            (folder,) = self.paths(data, key)[:1]
+            others = ("_background_noise_",) if key == "speech_commands" else ("_unknown_", "_silence_")
+            absent = [f"{name}/*.wav" for name in (*_WORDS, *others) if not any((folder / name).glob("*.wav"))]
             if absent:
-                problems.append(f"{folder} has no {', '.join(absent)} ({what})")
-        if not any((root / "_background_noise_").glob("*.wav")):
-            problems.append(f"{root}/_background_noise_ has no wav files ({self.needs['speech_commands']})")
+                problems.append(f"{folder} has no {', '.join(absent)} ({self.needs[key]})")
         return problems
 
     def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,8 +66,9 @@ class MaskTask(Task):
         hint = f"{', '.join(absent)} not installed (pip install 'speechft[enhancement]')"
         return ([hint] if absent else []) + super().missing(data)
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
         """s3prl dies with a KeyError at the first mixture without its sources."""
+        del there
         (needed,) = self.needs.items()
         root = self.root(data, "train")
         folders = [folder for split in SPLITS for folder in self.folders(root, split).values()]

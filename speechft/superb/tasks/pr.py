@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,8 +27,8 @@ class PR(CTCTask):
     }
     extra_keys = ("bucketing",)
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
-        problems = missing_splits(data, self.root(data, "train"))
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        problems = missing_splits(data, self.root(data, "train")) if "librispeech" in there else []
         return problems + [f"data.phones={p} does not exist" for p in self.paths(data, "phones") if not p.is_file()]
 
     def expert_config(self, settings: Mapping[str, Any], data: Mapping[str, Any], work: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,7 +66,8 @@ class QbE(Task):
         absent = [f"{', '.join(packages)} not installed (pip install 'speechft[qbe]')"] if packages else []
         return absent + super().missing(data)
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        del there
         root = self.paths(data, "quesst14")[0]
         scoring = root / "scoring"
         absent = [f"scoring/{name}" for name in _LISTS if not (scoring / name).is_file()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +49,8 @@ class SD(Task):
     }
     extra_keys = ("eval_batch_size", "chunk_frames", "num_speakers")
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        del there
         root = self.paths(data, "librimix")[0]
         absent = [root / split / name for split in SPLITS for name in _FILES if not (root / split / name).is_file()]
         if absent:

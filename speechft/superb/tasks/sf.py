@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +31,8 @@ class SF(CTCTask):
     }
     extra_keys = ("bucketing", "rnn_dims", "dropout", "specaug", "train_speakers", "dev_speakers", "test_speakers")
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
+        del there
         root = self.root(data, "train")
         names = (snips.TRANSCRIPTS, "slots.txt", *_FOLDERS.values())
         absent = [name for name in names if not (root / name).exists()]

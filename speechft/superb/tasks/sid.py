@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -32,12 +32,17 @@ class SID(VoxCeleb1Task):
             found = [path for path in found if path.is_file()]
         return found
 
-    def missing_inside(self, data: Mapping[str, Any]) -> list[str]:
+    def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
         """s3prl dies with an IndexError at the first wav of the list that is not there."""
-        root, listing = self.paths(data, "voxceleb1")[0], self.paths(data, "iden_split")[0]
+        if "voxceleb1" not in there:
+            return []
+        root = self.paths(data, "voxceleb1")[0]
         parts = sorted(path for path in root.glob("*/wav") if path.is_dir())
         if not parts:
             return [f"{root} has no */wav folder ({self.needs['voxceleb1']})"]
+        if "iden_split" not in there:
+            return []
+        listing = self.paths(data, "iden_split")[0]
         lines = read_list(listing, self.needs["iden_split"])
         wrong = [" ".join(line) for line in lines if len(line) != 2 or line[0] not in ("1", "2", "3")]
         if wrong or {line[0] for line in lines} != {"1", "2", "3"}:
