@@ -43,12 +43,17 @@ def is_partial(path: Path) -> bool:
 
 
 def remove_partials(folder: Path) -> None:
-    """Clear what interrupted writes left in a folder. Only for folders that one process writes to."""
+    """Clear what interrupted writes left in a folder. Only for folders that one process writes to; see `sharing.py`."""
     for path in folder.glob(f"{_TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """A folder, a file, or a link (and not what it leads to), if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _settle(path: Path) -> None:
@@ -194,18 +199,29 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _settle(file)
-            if path.exists() and _exchange(temporary, path):
-                return  # the old folder has the temporary name now, and goes below
-            old = None
-            if path.exists():
-                old = _partial(path)
-                path.replace(old)
-            temporary.replace(path)
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
+            _take_place(temporary, path)
         finally:
-            if temporary.exists():
-                shutil.rmtree(temporary, ignore_errors=True)
+            _remove(temporary)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Give a finished folder its name, whoever else does so at the same time. What had the name before gets the
+    temporary's, or is removed."""
+    while True:
+        old = _partial(path)
+        if os.path.lexists(path):
+            if _exchange(temporary, path):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(old)
+        try:
+            temporary.replace(path)
+            _remove(old)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _remove(old)  # another folder took the name in between
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -12,11 +12,15 @@ from speechft.config.locate import config_dir, group_names, read_group
 from speechft.config.paths import resolved
 from speechft.errors import UsageError
 
-IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.threads", "data.workers",
-                 "trainer.trackers", "trainer.gradient_checkpointing",
-                 "trainer.checkpoint_every", "allow_changed_config", "paper.")  # fmt: skip
-"""Beginnings of keys that do not change what a run computes, so a resumed run may differ in them (`trainer.keep` is
-`keep_best`, `keep_cnn` and `keep_cnn_gb`, too)."""
+IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.keep_best",
+                 "trainer.keep_cnn_gb", "trainer.threads", "trainer.eval_seconds", "data.workers", "trainer.trackers",
+                 "trainer.gradient_checkpointing", "trainer.checkpoint_every", "allow_changed_config",
+                 "paper")  # fmt: skip
+"""Keys, and sections of keys, that do not change what a run learns but by rounding, so a resumed run may differ in
+them. `trainer.keep_cnn` is not among them: turned on or off it rounds every batch differently."""
+
+
+_FREE_SECTIONS = tuple(f"{key}." for key in IDENTITY_FREE)
 
 
 def compose(primary: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = flatten(old), flatten(new)
     changed = []
     for key in sorted(before.keys() | after.keys()):
-        if key.startswith(IDENTITY_FREE):
+        if key.startswith(_FREE_SECTIONS) or key in IDENTITY_FREE:
             continue
         if before.get(key) != after.get(key):
             changed.append(f"{key}: {before.get(key)} -> {after.get(key)}")

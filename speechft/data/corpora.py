@@ -151,11 +151,7 @@ def headers_of(found: Iterable[Found], loud: bool = True) -> Headers:
 
 
 def entries_of(found: Iterable[Found], headers: Headers, split: str) -> tuple[list[Entry], list[Problem]]:
-    """What can be used of a split, and what cannot.
-
-    Raises:
-        SpeechFTError: an id is in the split twice.
-    """
+    """What can be used of a split, and what cannot; of utterances with one id the first."""
     entries: list[Entry] = []
     problems: list[Problem] = []
     for one in found:
@@ -169,12 +165,14 @@ def entries_of(found: Iterable[Found], headers: Headers, split: str) -> tuple[li
             elif options.shortest <= entry.seconds and (options.longest is None or entry.seconds <= options.longest):
                 heard += entry.seconds
                 entries.append(entry)
-    seen: set[str] = set()
+    different: dict[str, Entry] = {}
     for entry in entries:
-        if entry.id in seen:
-            raise SpeechFTError(f"utterance {entry.id} is in the corpus twice", "give every utterance an id of its own")
-        seen.add(entry.id)
-    return entries, problems
+        if entry.id in different:  # the first of them stays
+            reason = f"utterance {entry.id} is in the corpus twice ({entry.path})"
+            mend = "give every utterance an id of its own"
+            problems.append(Problem(split, f"{entry.id} (again)", "duplicate", reason, mend))
+        different.setdefault(entry.id, entry)
+    return list(different.values()), problems
 
 
 @dataclass(frozen=True)

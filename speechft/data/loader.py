@@ -89,7 +89,10 @@ def read_cut(cut: Any) -> Tensor:
             "replace it or remove it from the corpus; data.checks.decode=true finds all of its kind before training",
         ) from error
     if not torch.isfinite(samples).all():
-        raise SpeechFTError(f"utterance {cut.id} holds samples that are not finite", "replace its audio")
+        raise SpeechFTError(
+            f"utterance {cut.id} holds samples that are not finite",
+            "replace its audio; data.checks.decode=true finds all such files, and data.skip_bad=true leaves them out",
+        )
     return samples
 
 

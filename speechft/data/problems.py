@@ -12,7 +12,8 @@ from speechft.files import write_text
 
 KINDS = ("missing", "unreadable", "empty", "outside", "short", "long", "label", "duplicate")
 """No file; no audio, or other audio than a manifest says; nothing in it; a part beyond the file's end; the durations
-that `data.checks` gives; no label, an empty one, or one that the task cannot learn; also in the other split."""
+that `data.checks` gives; no label, an empty one, or one that the task cannot learn; also in the other split, or twice
+in one."""
 
 
 @dataclass(frozen=True)

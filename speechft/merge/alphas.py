@@ -107,10 +107,10 @@ def checked_alphas(alphas: Sequence[float], extrapolate: bool) -> list[float]:
         raise UsageError("no alpha was given", "0.25 is the paper's")
     for alpha in alphas:
         check_alpha(alpha, extrapolate)
-    names = [f"{alpha:g}" for alpha in set(alphas)]
-    if len(set(names)) < len(names):
+    different = sorted({alpha + 0.0 for alpha in alphas})  # -0.0 is 0
+    if len({f"{alpha:g}" for alpha in different}) < len(different):
         raise UsageError("two alphas are so near that their folders would have one name", "give at most six digits")
-    return sorted(set(alphas))
+    return different
 
 
 def read_at(words: Iterable[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _AUTO = "`transformers.AutoModel.from_pretrained(folder)` or "
@@ -13,17 +14,33 @@ _LOADERS = {
     "own": "",
 }
 """How transformers loads a family, where it is not `AutoModel`."""
+_NO_AUTO = """
+`AutoModel` is not the way: it makes a whole Whisper of random weights and says so in a warning only.
+"""
+_TORCHAUDIO = """
+s3prl 0.4.18 cannot be imported by itself with torchaudio 2.9 or later (it needs `set_audio_backend` and `sox_effects`;
+2.8 has both). Inside speechft nothing is needed.
+"""
+
+
+def library(family: Any) -> str:
+    """Whose loader opens a folder of this family: `transformers`, or `speechft` alone."""
+    return "transformers" if _LOADERS.get(str(family), _AUTO) else "speechft"
 
 
 def merged_card(record: Mapping[str, Any]) -> str:
     """`README.md` of a merged folder, from its `merge.json`."""
     parents = "\n".join(f"| {p['role']} | `{p['path']}` | `{p['sha256']}` |" for p in record["parents"])
-    entry = record.get("s3prl_hub")
-    how = [f"`{name}` {_shown(value)}" for name, value in {**record["parameters"], **record["choices"]}.items()]
+    family, entry = record["family"], record.get("s3prl_hub")
+    how = [f"`{name}` {_shown(value)}" for name, value in {**record["parameters"], **_choices(record)}.items()]
     settings = f"\nParameters: {', '.join(how)}.\n" if how else ""
-    native = f'\nPlain s3prl loads `s3prl.pt`: `s3prl.hub.{entry}("s3prl.pt")`.\n' if entry else ""
+    native = f'\nPlain s3prl loads `s3prl.pt`: `s3prl.hub.{entry}("s3prl.pt")`.\n{_TORCHAUDIO}' if entry else ""
+    applied = (
+        "α times it" if record["method"] == "linear" and not record["choices"] else "what the method and α leave of it"
+    )
+    made = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return f"""---
-library_name: {"transformers" if _LOADERS.get(record["family"], _AUTO) else "speechft"}
+library_name: {library(family)}
 tags: [speech, speechft, merge]
 ---
 # Merged speech upstream, α = {record["alpha"]:g}
@@ -34,13 +51,24 @@ Method `{record["method"]}` ({record["paper"]}): θ̂ = {record["formula"]}. α 
 |---|---|---|
 {parents}
 
-The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weights' norm; of it
-{100 * record["applied"]["relative"]:.2f} % were applied. Weights sha256
+The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weights' norm; {applied},
+{100 * record["applied"]["relative"]:.2f} % of that norm, was applied. Weights sha256
 `{record["sha256"]}`; everything else is in `merge.json`.
 
-Load it with {_LOADERS.get(record["family"], _AUTO)}`speechft.load_upstream(folder)`. Input normalisation
+Load it with {_LOADERS.get(family, _AUTO)}`speechft.load_upstream(folder)`. Input normalisation
 is in `preprocessor_config.json` (`do_normalize`).
-{native}"""
+{_NO_AUTO if family == "whisper" else ""}{native}
+Made with {made}.
+"""
+
+
+def _choices(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen; files by their names, where hashes say which they were."""
+    found = dict(record["choices"])
+    for key in ("statistics", "statistics_sha256"):
+        if key in found:
+            found[key] = [f"`{Path(one).name}`" for one in found[key]]
+    return found
 
 
 def _shown(value: Any) -> str:

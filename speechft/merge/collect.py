@@ -25,9 +25,10 @@ from speechft.data.audio import SAMPLE_RATE, load_audio, remembered_info
 from speechft.data.readers.base import Utterance
 from speechft.data.readers.tables import table
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import remove_partials, sha256_json, whole_file
+from speechft.files import sha256_file, sha256_json, whole_file
 from speechft.merge.methods._tensors import tensor_seed
 from speechft.merge.parents import Parents
+from speechft.sharing import shared_folder
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.load import load_upstream
 from speechft.versions import versions
@@ -56,8 +57,8 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
         SpeechFTError: there is no speech, or audio cannot be read.
     """
     pieces = cut_up(speech_of(corpus))
-    heard = sha256_json([[piece.id, piece.path.name, piece.path.stat().st_size, piece.start, piece.end]
-                         for piece in pieces])  # fmt: skip
+    contents = {path: sha256_file(path) for path in dict.fromkeys(piece.path for piece in pieces)}
+    heard = sha256_json([[piece.id, contents[piece.path], piece.start, piece.end] for piece in pieces])
     normalize = None
     if parents.base.config.get("model_type") not in ("whisper", "decoar2"):
         normalize = bool(parents.tuned[0].preprocessor.get("do_normalize", True))
@@ -72,7 +73,8 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
         if target.is_file():
             say(f"{target.name}: collected before")
         else:
-            _collect(load_upstream(reader.folder, normalize), kind, pieces, target, settings, path)
+            with shared_folder(folder):
+                _collect(load_upstream(reader.folder, normalize), kind, pieces, target, settings, path)
         files.append(target)
     return files
 
@@ -114,8 +116,6 @@ def cut_up(utterances: Sequence[Utterance], longest: float = LONGEST) -> list[Ut
 
 def _collect(upstream: Upstream, kind: str, pieces: Sequence[Utterance], target: Path, settings: dict[str, str],
              path: str) -> None:  # fmt: skip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(target.parent)
     unfinished = target.with_name(f"{target.stem}.unfinished.safetensors")
     sums, done, frames = _resumed(unfinished)
     if done:

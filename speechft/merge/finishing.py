@@ -34,18 +34,21 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
+    config = parents.base.config
+    if config.get("model_type") == "whisper":  # of a whole model, too, the encoder alone is merged
+        config = {**config, "architectures": ["WhisperEncoder"]}
     # The fine-tuned side says how its input was normalised.
-    for name, value in (("config.json", parents.base.config), ("preprocessor_config.json",
+    for name, value in (("config.json", config), ("preprocessor_config.json",
                                                               {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for name in (HEAD, NATIVE):  # the head of the pre-training, where it is known, stays θ0's
         if (parents.base.folder / name).is_file():
             shutil.copyfile(parents.base.folder / name, folder / name)
-    if parents.base.config.get("model_type") == OWN:
+    if config.get("model_type") == OWN:
         shutil.copyfile(parents.base.folder / CODE, folder / CODE)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
-    family = parents.base.config.get("model_type")
-    record = {**record, "family": family, "s3prl_hub": entry, "checked": check, "versions": versions()}
+    about = {"family": config.get("model_type"), "s3prl_hub": entry, "checked": check, "versions": versions()}
+    record = {**record, **about}
     (folder / "merge.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(merged_card(record), encoding="utf-8")
     if check:

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.checkpoints.convert import check_beside
 from speechft.checkpoints.tensor_file import SafetensorsWriter
 from speechft.checkpoints.weight_files import WEIGHTS
 from speechft.console import say
-from speechft.errors import SpeechFTError, UsageError
-from speechft.files import read_json, remove_partials, whole_folder
-from speechft.merge.alphas import Choice, checked_alphas
+from speechft.errors import SpeechFTError
+from speechft.files import read_json, sha256_file, whole_folder
+from speechft.merge.alphas import Choice
 from speechft.merge.finishing import finish
 from speechft.merge.norms import told
 from speechft.merge.parents import Parents, open_parents, same_weights
-from speechft.merge.registry import method_named
-from speechft.merge.statistics import Statistics, needed
-from speechft.merge.streaming import Output, Recipe, Seen, infos_of, stream
+from speechft.merge.plan import planned
+from speechft.merge.statistics import Statistics
+from speechft.merge.streaming import Output, Recipe, Seen, stream
+from speechft.merge.targets import replaces_another
 from speechft.merge.thresholds import thresholds
 from speechft.runs import Run
+from speechft.sharing import shared_folder
 from speechft.upstreams.load import locate
 
 ALPHA_MEANS = "the weight of the fine-tuned side: 0 is the pre-trained model, 1 the fine-tuned one"
@@ -56,13 +57,18 @@ def merge_run(run: Run, alphas: Sequence[float] | None = None, method: str = "li
             f"{run.folder} was trained from fresh weights", "there is no pre-trained model to merge with"
         )
     pretrained = locate(str(record["source"]))
-    finetuned = [run.finetuned] if checkpoints is None else _moved(pretrained, checkpoints)
+    finetuned = [run.finetuned] if checkpoints is None else moved(pretrained, checkpoints)
     return merge(
         pretrained, finetuned, alphas, method, out or run.merged, extrapolate, str(record["sha256"]), to, **choices
     )  # fmt: skip
 
 
-def _moved(pretrained: Path, checkpoints: Sequence[Path]) -> list[Path]:
+def moved(pretrained: Path, checkpoints: Sequence[Path]) -> list[Path]:
+    """The checkpoints whose weights are no longer θ0's.
+
+    Raises:
+        SpeechFTError: there are none.
+    """
     if not checkpoints:
         raise SpeechFTError("the run has no checkpoints left", "train with trainer.keep above 1")
     parents = open_parents(pretrained, checkpoints)
@@ -108,7 +114,8 @@ def merge(
         alphas: weights of the fine-tuned side; each gives `out/alpha-A/` (`out/METHOD-alpha-A/` with another method
             than `linear`). None takes the method's own, 0.25 for most.
         method: a name of the registry, or `path/to/file.py:function` (docs/own_merge_method.md).
-        out: where the merged folders go; old ones are replaced whole.
+        out: where the merged folders go; old merges of the same names are replaced whole. Several merges may write
+            there at the same time.
         extrapolate: allow α outside [0, 1].
         pretrained_sha256: refuse another θ0 than this one.
         to: `s3prl` puts `s3prl.pt`, which plain `s3prl.hub` loads, into every merged folder; `hf` does not; None does
@@ -132,54 +139,37 @@ def merge(
 
     Raises:
         UsageError: unknown method or parameter, α out of range, a pattern that matches nothing, a family that s3prl has
-            no format for.
-        SpeechFTError: parents that do not fit together, or an update that is zero.
+            no format for, a parent given twice, a place where something else than a merge is, or a parent.
+        SpeechFTError: parents that do not fit together, weights that are not finite, or an update that is zero.
     """
-    chosen = method_named(method)
-    values = chosen.read(parameters or {}, len(finetuned) or 1)
-    needed(chosen, statistics, corpus)
-    if weight_norm not in ("stored", "effective"):
-        raise UsageError(f"weight norm cannot be merged as {weight_norm!r}", "known: stored, effective")
-    if weight_norm == "effective" and chosen.statistics:
-        raise UsageError(f"{chosen.name} has statistics of the stored weights", "leave --weight-norm effective out")
-    whole = chosen.trims and values["scope"] == "model"
-    if weight_norm == "effective" and whole:
-        raise UsageError("scope=model is of the stored weights", "leave --weight-norm effective out")
-    choice = Choice(dict(alpha_at or {}), list(alpha_by_depth or ()), list(keep)).checked(extrapolate)
-    if choice.by_depth and alphas:
-        raise UsageError("alpha is given twice", "give either one for all or a list over depth")
-    if choice.by_depth:
-        labels = [sum(choice.by_depth) / len(choice.by_depth)]
-    else:
-        labels = checked_alphas([chosen.alpha] if alphas is None else alphas, extrapolate)
     where = Path(out).expanduser().resolve()
-    parents = open_parents(pretrained, finetuned)
+    plan = planned(
+        pretrained, finetuned, alphas, method, where, extrapolate, to, parameters=parameters, alpha_at=alpha_at,
+        alpha_by_depth=alpha_by_depth, keep=keep, weight_norm=weight_norm, statistics=statistics, corpus=corpus,
+    )  # fmt: skip
+    chosen, choice, parents, found = plan.method, plan.choice, plan.parents, plan.statistics
     with contextlib.ExitStack() as opened:
-        opened.callback(parents.close)
-        check_beside(str(parents.base.config.get("model_type")), to, str(pretrained))
-        infos = infos_of(parents.base, parents.tuned)
-        alpha_maps = [choice.per_tensor(infos, alpha) for alpha in labels]
+        opened.callback(plan.close)
+        opened.enter_context(shared_folder(where))
         if corpus is not None:
             from speechft.merge.collect import collect_all
 
-            statistics = collect_all(parents, str(chosen.statistics), corpus, where / "statistics", seed)
-        found = Statistics(statistics, str(chosen.statistics), len(parents.paths)) if statistics else None
-        if found:
-            opened.callback(found.close)
-        cuts = thresholds(parents.base, parents.tuned, infos, values["density"]) if whole else None
-        recipe = Recipe(chosen, values, found, weight_norm == "effective", cuts)
-        targets = [where / folder_name(chosen.name, alpha, choice, recipe.effective) for alpha in labels]
-        remove_partials(where)
+            files = collect_all(parents, str(chosen.statistics), corpus, where / "statistics", seed)
+            found = plan.statistics = Statistics(files, str(chosen.statistics), len(parents.paths))
+        cuts = None
+        if plan.whole:
+            cuts = thresholds(parents.base, parents.tuned, plan.infos, plan.parameters["density"])
+        recipe = Recipe(chosen, plan.parameters, found, plan.effective, cuts)
         with contextlib.ExitStack() as folders:
-            temporaries = [folders.enter_context(whole_folder(target)) for target in targets]
-            with contextlib.ExitStack() as files:
+            temporaries = [folders.enter_context(whole_folder(target)) for target in plan.targets]
+            with contextlib.ExitStack() as writers:
                 outputs = [
-                    Output(alpha_map, files.enter_context(SafetensorsWriter(temporary / WEIGHTS, infos)))
-                    for alpha_map, temporary in zip(alpha_maps, temporaries, strict=True)
+                    Output(alpha_map, writers.enter_context(SafetensorsWriter(temporary / WEIGHTS, plan.infos)))
+                    for alpha_map, temporary in zip(plan.maps, temporaries, strict=True)
                 ]
-                seen = stream(parents.base, parents.tuned, infos, recipe, outputs)
+                seen = stream(parents, plan.infos, recipe, outputs)
             _check_seen(seen, parents, pretrained_sha256)
-            for alpha, output in zip(labels, outputs, strict=True):
+            for alpha, output in zip(plan.alphas, outputs, strict=True):
                 if output.applied.norm == 0.0 and (alpha or any(choice.at.values())):
                     raise SpeechFTError(
                         "nothing of the update is left: the merged weights equal the pre-trained ones",
@@ -190,43 +180,18 @@ def merge(
             update = seen.update.record()
             for line in told(update):
                 say(line)
-            for alpha, target, temporary, output in zip(labels, targets, temporaries, outputs, strict=True):
+            choices = _choices(choice, weight_norm, found)
+            for alpha, target, temporary, output in zip(plan.alphas, plan.targets, temporaries, outputs, strict=True):
                 record = {
-                    "method": chosen.name, "formula": chosen.formula, "paper": chosen.paper, "parameters": values,
-                    "alpha": alpha, **_choices(choice, weight_norm, found),
-                    "alpha_means": ALPHA_MEANS,
+                    "method": chosen.name, "formula": chosen.formula, "paper": chosen.paper,
+                    "parameters": plan.parameters, "alpha": alpha, "choices": choices, "alpha_means": ALPHA_MEANS,
                     "parents": _parents(parents, seen), "update": update, "applied": output.applied.record(),
                     "sha256": output.sha256,
                 }  # fmt: skip
                 if replaces_another(target, record):
                     say(f"{target} holds another merge (settings or models): it is replaced; --out keeps both")
                 finish(temporary, record, parents, to, check)
-    return [Merged(alpha, target) for alpha, target in zip(labels, targets, strict=True)]
-
-
-def folder_name(method: str, alpha: float, choice: Choice, effective: bool = False) -> str:
-    """`alpha-0.25`; with another method than linear, or α that is not one for all, a name of its own."""
-    words = [] if method == "linear" else [method]
-    words += ["alpha", "by-depth" if choice.by_depth else f"{alpha:g}"]
-    if choice.at or choice.keep:
-        words.append("varied")
-    if effective:
-        words.append("effective")
-    return "-".join(words)
-
-
-def replaces_another(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder holds another merge than the one of a record, which has its name."""
-    try:
-        old = read_json(folder / "merge.json")
-    except SpeechFTError:
-        return False
-
-    def identity(one: Mapping[str, Any]) -> list[Any]:
-        parents = [parent["sha256"] for parent in one.get("parents", [])]
-        return [parents, *(one.get(key) for key in ("method", "parameters", "choices"))]
-
-    return isinstance(old, dict) and identity(old) != identity(record)
+    return [Merged(alpha, target) for alpha, target in zip(plan.alphas, plan.targets, strict=True)]
 
 
 def _choices(choice: Choice, weight_norm: str, statistics: Statistics | None) -> dict[str, Any]:
@@ -242,7 +207,8 @@ def _choices(choice: Choice, weight_norm: str, statistics: Statistics | None) ->
         found["weight_norm"] = weight_norm
     if statistics:
         found["statistics"] = [str(path) for path in statistics.paths]
-    return {"choices": found}
+        found["statistics_sha256"] = [sha256_file(path) for path in statistics.paths]
+    return found
 
 
 def _parents(parents: Parents, seen: Seen) -> list[dict[str, Any]]:
@@ -268,3 +234,7 @@ def _check_seen(seen: Seen, parents: Parents, pretrained_sha256: str | None) -> 
         )
     if zero:
         raise SpeechFTError(f"{zero[0]} equals the pre-trained model: it would only weaken the others", "leave it out")
+    for number, sha256 in enumerate(seen.sha256[1:], 1):
+        if sha256 in seen.sha256[1:number]:
+            same = parents.paths[seen.sha256.index(sha256, 1)]
+            say(f"{parents.paths[number]} has the same weights as {same}: they count twice")

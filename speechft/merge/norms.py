@@ -17,11 +17,13 @@ class UpdateNorms:
     def __init__(self) -> None:
         self._parts: dict[str, list[float]] = {}
 
-    def add(self, name: str, origin: float, update: Tensor) -> None:
-        """The sum of θ0's squares and τ, or those of the same elements; τ in float32 or float64."""
+    def add(self, name: str, origin: float, update: Tensor) -> float:
+        """The sum of θ0's squares and τ, or those of the same elements; τ in float32 or float64. Returns Σ τ²."""
         sums = self._parts.setdefault(group(name), [0.0, 0.0])
-        sums[0] += square_sum(update)
+        square = square_sum(update)
+        sums[0] += square
         sums[1] += origin
+        return square
 
     @property
     def norm(self) -> float:
@@ -46,14 +48,15 @@ def group(name: str) -> str:
 
 
 def square_sum(tensor: Tensor) -> float:
-    """Σ x², summed in float64 over blocks that float32 can sum."""
+    """Σ x², summed in float64 over blocks that float32 can sum. It is finite where all x are."""
     flat = tensor.reshape(-1)
     if flat.dtype == torch.float64:
         return float(flat @ flat)
     whole = flat.numel() // _BLOCK * _BLOCK
     rows = flat[:whole].view(-1, _BLOCK)
     lengths = torch.linalg.vector_norm(rows, dim=1)
-    return float(lengths.double().square().sum()) + float(flat[whole:].double().square().sum())
+    found = float(lengths.double().square().sum()) + float(flat[whole:].double().square().sum())
+    return found if math.isfinite(found) else float(flat.double().square().sum())  # float32 cannot square 1e20
 
 
 def told(record: dict[str, Any]) -> list[str]:

@@ -20,11 +20,12 @@ from speechft.upstreams.load import locate
 
 @dataclass
 class Parents:
-    """θ0 and the θ'_k, open for reading, and what the user called them."""
+    """θ0 and the θ'_k, open for reading; what the user called them, and the folders or files that is, θ0's first."""
 
     base: FolderReader
     tuned: list[FolderReader]
     paths: list[str]
+    places: list[Path]
 
     def close(self) -> None:
         for reader in (self.base, *self.tuned):
@@ -39,13 +40,18 @@ def open_parents(pretrained: str | Path, finetuned: Sequence[str | Path]) -> Par
         finetuned: the same, or checkpoints of stage 1 (`checkpoints/step-N`).
 
     Raises:
-        UsageError: there is no fine-tuned model.
+        UsageError: there is no fine-tuned model, or one is given twice.
         SpeechFTError: a parent is damaged, or does not fit the others.
     """
     if not finetuned:
         raise UsageError("there is nothing to merge", "give at least one --finetuned")
-    base = FolderReader(as_folder(locate(str(pretrained))))
-    parents = Parents(base, [_open(path, base) for path in finetuned], [str(pretrained), *map(str, finetuned)])
+    paths = [str(pretrained), *map(str, finetuned)]
+    places = [_place(path) for path in paths]
+    for number, place in enumerate(places[1:], 1):
+        if place in places[1:number]:
+            raise UsageError(f"{paths[number]} is given twice", "name each fine-tuned model once")
+    base = FolderReader(as_folder(places[0]))
+    parents = Parents(base, [_open(place, base) for place in places[1:]], paths, places)
     try:
         _check(parents.base, parents.tuned)
         for path, reader in zip(parents.paths[1:], parents.tuned, strict=True):
@@ -57,12 +63,16 @@ def open_parents(pretrained: str | Path, finetuned: Sequence[str | Path]) -> Par
     return parents
 
 
-def _open(path: str | Path, base: FolderReader) -> FolderReader:
+def _place(path: str) -> Path:
     folder = Path(path).expanduser()
-    if (folder / LEARNER).is_file():
-        result = folder.resolve().parent.parent / "finetuned"
-        return FolderReader.of_training(folder, FolderReader(result) if result.is_dir() else base)
-    return FolderReader(as_folder(locate(str(path))))
+    return (folder if (folder / LEARNER).is_file() else locate(path)).resolve()
+
+
+def _open(place: Path, base: FolderReader) -> FolderReader:
+    if (place / LEARNER).is_file():
+        result = place.parent.parent / "finetuned"
+        return FolderReader.of_training(place, FolderReader(result) if result.is_dir() else base)
+    return FolderReader(as_folder(place))
 
 
 def same_weights(one: FolderReader, other: FolderReader) -> bool:
@@ -94,6 +104,15 @@ def _check(base: FolderReader, tuned: list[FolderReader]) -> None:
                 say(line)
             raise SpeechFTError(
                 f"{reader.folder} does not fit {base.folder}: {found}", "merge a model with its own parent"
+            )
+        kinds = {name: (base.info(name).dtype, reader.info(name).dtype) for name in base.names()}
+        mixed = [f"{name} is {theirs} and not {ours}" for name, (ours, theirs) in kinds.items()
+                 if ours.is_floating_point != theirs.is_floating_point]  # fmt: skip
+        if mixed:
+            more = f" and {len(mixed) - 3} more" if len(mixed) > 3 else ""
+            raise SpeechFTError(
+                f"{reader.folder} does not fit {base.folder}: {', '.join(mixed[:3])}{more}".replace("torch.", ""),
+                "save both models in floating point",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from torch import Tensor
 from speechft.checkpoints.hashing import WeightsHash
 from speechft.checkpoints.stream import FolderReader
 from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
+from speechft.errors import SpeechFTError
 from speechft.merge import weight_norm
 from speechft.merge.method import Method
 from speechft.merge.methods._tensors import tensor_seed
 from speechft.merge.norms import UpdateNorms, square_sum
+from speechft.merge.parents import Parents
 from speechft.merge.statistics import Statistics
 
 PIECE = 1 << 18
@@ -99,18 +102,20 @@ def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
     return torch.promote_types(one, other)
 
 
-def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, TensorInfo], recipe: Recipe,
-           outputs: Sequence[Output]) -> Seen:  # fmt: skip
+def stream(parents: Parents, infos: dict[str, TensorInfo], recipe: Recipe, outputs: Sequence[Output]) -> Seen:
     """Merge everything in one pass.
 
     Args:
-        base, tuned: the parents.
+        parents: θ0 and θ'_k.
         infos: see `infos_of`; the order of the outputs' files.
         recipe: how.
         outputs: their `applied` and `sha256` are filled in, their weights written.
+
+    Raises:
+        SpeechFTError: weights that are not finite, of a parent or of a result.
     """
-    readers = [base, *tuned]
-    seen = Seen([], UpdateNorms(), [UpdateNorms() for _ in tuned])
+    readers = [parents.base, *parents.tuned]
+    seen = Seen([], UpdateNorms(), [UpdateNorms() for _ in parents.tuned])
     coupled = weight_norm.pairs(infos) if recipe.effective else {}
     done_with = set(coupled.values())
     with contextlib.ExitStack() as opened:
@@ -133,7 +138,7 @@ def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, T
             if not infos[name].dtype.is_floating_point:
                 return pieces, 0.0
             size = square_sum(_number(pieces[0]))
-            _measure(name, pieces, size, seen)
+            _measure(name, pieces, size, seen, parents.paths)
             return pieces, size
 
         def put(name: str, merged: Sequence[Tensor], origin: Tensor, size: float, start: int = 0) -> None:
@@ -144,8 +149,14 @@ def stream(base: FolderReader, tuned: Sequence[FolderReader], infos: dict[str, T
                 if start == 0:
                     digest.begin(name, infos[name].dtype, infos[name].shape)
                 digest.update(result)
+                moved = 0.0
                 if infos[name].dtype.is_floating_point:
-                    output.applied.add(name, size, result.to(first.dtype) - first)
+                    moved = output.applied.add(name, size, result.to(first.dtype) - first)
+                if not math.isfinite(moved):
+                    raise SpeechFTError(
+                        f"{name} would not be finite in the merged model",
+                        "choose an alpha between 0 and 1, or other parameters",
+                    )
                 output.writer.write_piece(name, result.reshape(-1))
 
         for name, info in infos.items():
@@ -210,13 +221,19 @@ def _pieces(info: TensorInfo, method: Method) -> Iterator[tuple[int, int | None]
         yield start, min(start + PIECE, info.size)
 
 
-def _measure(name: str, pieces: Sequence[Tensor], size: float, seen: Seen) -> None:
+def _measure(name: str, pieces: Sequence[Tensor], size: float, seen: Seen, paths: Sequence[str]) -> None:
     origin, *others = (_number(piece) for piece in pieces)
     mean = None
+    squares = [size]
     for other, norms in zip(others, seen.updates, strict=True):
         update = other - origin
-        norms.add(name, size, update)
+        squares.append(norms.add(name, size, update))
         mean = update if mean is None else mean + update
+    for path, square in zip(paths, squares, strict=True):
+        if not math.isfinite(square):
+            raise SpeechFTError(
+                f"{name} of {path} is not finite (NaN or infinite)", "its weights are broken: train or copy it again"
+            )
     if len(others) > 1 and mean is not None:
         seen.update.add(name, size, mean / len(others))
     else:

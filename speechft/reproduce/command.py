@@ -92,14 +92,15 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     disk, too_little = space(stages, each, request)
     problems = [*found.problems, *too_little]
     known = sum(cost.seconds or 0.0 for cost in each)
-    unknown = any(cost.seconds is None for cost in each)
+    unknown = any(cost.incomplete for cost in each)
     device = _device()
     deviations = _deviations(picked)
     value = {
         "rows": [row.name for row in picked], "problems": problems, "notes": found.notes, "device": device,
         "hours": known / 3600, "hours_complete": not unknown, "disk": disk, "deviations": deviations,
         "stages": [{"kind": stage.kind, "row": stage.row, "command": stage.command, "finished": over,
-                    "seconds": cost.seconds, "disk_bytes": cost.disk, "store_bytes": cost.store, "how": cost.how}
+                    "seconds": cost.seconds, "seconds_complete": not cost.incomplete, "disk_bytes": cost.disk,
+                    "store_bytes": cost.store, "how": cost.how}
                    for stage, over, cost in zip(stages, done, each, strict=True)],
     }  # fmt: skip
     lines = [f"# {note}" for note in found.notes]
@@ -121,7 +122,7 @@ def _told(stage: Stage, over: bool, cost: Cost) -> list[str]:
         return [f"# {title}, finished"]
     pieces = [title]
     if cost.seconds:
-        pieces.append(f"about {duration(cost.seconds)}")
+        pieces.append(f"about {duration(cost.seconds)}{' and what is not known' if cost.incomplete else ''}")
     elif cost.seconds is None:
         pieces.append("time not known")
     pieces += [

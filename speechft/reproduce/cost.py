@@ -27,7 +27,8 @@ class Cost:
     """Of one stage.
 
     Attributes:
-        seconds: on this device; None where it is not known.
+        seconds: on this device, of what is known; None where nothing is.
+        incomplete: `seconds` leaves something out that takes time.
         disk: bytes that it leaves under `--out`.
         store: bytes of features in the store.
         how: how the time was found, or why it was not.
@@ -37,6 +38,7 @@ class Cost:
     disk: float = 0.0
     store: float = 0.0
     how: list[str] = field(default_factory=list)
+    incomplete: bool = False
 
 
 class Costs:
@@ -61,7 +63,7 @@ class Costs:
         try:
             settings = settings_of(stage)
         except SpeechFTError as error:  # a corpus is not given; the problems say so
-            return Cost(None, how=[error.what])
+            return Cost(None, how=[error.what], incomplete=True)
         cost = Cost(0.0)
         for part in parts_of(settings):
             self._add(cost, part, settings)
@@ -72,7 +74,7 @@ class Costs:
 
         step = self._step(part)
         if step is None:
-            cost.seconds = None
+            cost.seconds, cost.incomplete = None, True
             return
         trainer, found = part.settings["trainer"], self.survey.corpora.get(corpus_key(part)) or {}
         strategy = build_strategy(part.settings["strategy"])
@@ -133,7 +135,7 @@ class Costs:
         left = tasks_left(stage)
         lacking = [task for task in left if task not in self.survey.ready]
         if lacking:
-            return Cost(None, how=[f"files of {', '.join(lacking)} are missing"])
+            return Cost(None, how=[f"files of {', '.join(lacking)} are missing"], incomplete=True)
         key = (stage.upstream, *stage.words[3:])
         if key not in self._scored:
             self._scored[key] = self._estimate(stage)
@@ -142,9 +144,13 @@ class Costs:
         for part in parts:
             much = part.encode_seconds + part.heard_seconds >= WORTH_SECONDS
             for what, seconds, matters in (("upstream", part.feature_seconds, much), ("head", part.head_seconds, True)):
-                if seconds is None and matters:
+                if seconds is not None:
+                    cost.seconds = (cost.seconds or 0.0) + seconds
+                elif matters:
+                    cost.incomplete = True
                     cost.how.append(f"{part.task}: the time of its {what} is not known before it is done")
-            cost.seconds = (cost.seconds or 0.0) + (part.feature_seconds or 0.0) + (part.head_seconds or 0.0)
+        if not cost.incomplete:
+            cost.seconds = cost.seconds or 0.0
         return cost
 
     def _estimate(self, stage: Stage) -> dict[str, Any]:

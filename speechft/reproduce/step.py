@@ -109,7 +109,7 @@ def _timed(
                 loss, _ = learner(batch)
             accelerator.backward(loss)
         except RuntimeError as error:
-            raise memory.explained(error, 1, batch, trainer) from error
+            raise memory.explained(error, "at step 1", trainer, batch) from error
 
     def update() -> None:
         accelerator.clip_grad_norm_(learner.parameters(), float(trainer["clip"]))

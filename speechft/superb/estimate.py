@@ -35,7 +35,7 @@ class Part:
         shared_with: earlier tasks of this upstream that make some of its features.
         speed: seconds of audio that the upstream hears in a second, measured on this machine; None if it was not.
         feature_seconds: about how long the upstream will run; 0 if it need not.
-        head_seconds: about how long the head will train, from a few timed steps; None if that was not cheap.
+        head_seconds: about how long the head will train, from a few timed steps; None if none was timed.
     """
 
     upstream: str

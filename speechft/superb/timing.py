@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ UPSTREAM_SECONDS = 5.0
 HEAD_SECONDS = 2.0
 _HEAD_AT_MOST = 10.0  # for the first step, which also wakes the device, and a few more
 _FEWEST_STEPS = 1000  # a head with fewer is not timed
+_FIRST_SHARE = 0.05  # of each utterance, in the first batch of a head on frames
+_FEWEST_FRAMES = 16  # of a shortened utterance
+_NEVER = 1 << 30  # a step that is not reached
 _LONGEST = 20 * SAMPLE_RATE
 
 
@@ -87,54 +91,137 @@ class _Enough(Exception):
     """The time for measuring is over."""
 
 
+class _Frames(_Noise):
+    """Noise for a head on frames, on a CPU: times each batch from its look-up to the next one's.
+
+    A step of a large head takes half a minute. Where utterances may be of any length they are shortened until a batch
+    takes about `HEAD_SECONDS`; what frames take is in proportion, what weights take (the optimizer's step) is then
+    counted too often.
+
+    Args:
+        shortens: whether utterances may be shorter than their labels say.
+
+    Attributes:
+        share: of each utterance that is heard.
+        began: when each batch was looked up.
+        rows, items: frames and utterances of each batch.
+    """
+
+    def __init__(self, key: Key, layout: Layout, shortens: bool) -> None:
+        super().__init__(key, layout)
+        self.shortens, self.share = shortens, _FIRST_SHARE if shortens else 1.0
+        self.began: list[float] = []
+        self.rows: list[int] = []
+        self.items: list[int] = []
+
+    def gather(self, items: Sequence[int], room: Room | None = None) -> tuple[np.ndarray, list[int]]:
+        del room
+        whole = [int(self.layout.rows[item]) for item in items]
+        self.began.append(time.monotonic())
+        if len(self.began) > 1:
+            self._go_on_or_stop(sum(whole))
+        counts = [min(rows, max(_FEWEST_FRAMES, round(self.share * rows))) for rows in whole]
+        self.rows.append(sum(counts))
+        self.items.append(len(counts))
+        return np.resize(self.block, (sum(counts), self.layout.layers, self.layout.dim)), counts
+
+    def _go_on_or_stop(self, whole: int) -> None:
+        """Args: whole: frames of the next batch."""
+        spent = self.began[-1] - self.began[0]
+        expected = (self.began[-1] - self.began[-2]) / self.rows[-1] * whole
+        if self.shortens:
+            self.share = min(1.0, max(self.share, HEAD_SECONDS / max(1e-9, expected)))
+        enough = spent > HEAD_SECONDS and len(self.began) > 3
+        if enough or spent + self.share * expected > _HEAD_AT_MOST:
+            raise _Enough
+
+    def frame_seconds(self) -> float:
+        """Of one frame, forward and backward, with its part of the update; the first batch also wakes the device."""
+        times = np.diff(self.began)
+        first = min(1, len(times) - 1)
+        return float(np.sum(times[first:]) / np.sum(self.rows[first : len(times)]))
+
+    def batch_rows(self) -> float:
+        """Frames of a batch of utterances of mean length."""
+        return float(np.mean(self.items) * np.mean(self.layout.rows))
+
+
 def head_seconds(
     task: Task, config: Mapping[str, Any], featurizer: Any, expert: Any, splits: Mapping[str, Split],
     upstream: Upstream, settings: Settings,
 ) -> float | None:  # fmt: skip
     """About how long the fast engine trains the task's head, from steps on noise; None where that is not cheap.
 
-    It is cheap for pooled features, and on a GPU. An evaluated batch counts as a third of a trained one. What reading
-    frames from the disk takes is not in it.
+    A head with few steps is not timed, nor s3prl's own loop. An evaluated batch (on a CPU a frame) counts as a third
+    of a trained one. What reading frames from the disk takes is not in it.
 
     Args:
         featurizer, expert: of `assemble.build_modules`; used up.
     """
-    from speechft.superb.batches import FeatureSplit
     from speechft.superb.extract import plan
-    from speechft.superb.fast import FastRun
+    from speechft.superb.tasks.text import TextTask
 
-    recipe, device = settings.superb[task.name], torch.device(settings.device)
+    recipe = settings.superb[task.name]
     if settings.engine != "fast" or int(recipe.get("steps", 0)) < _FEWEST_STEPS:
         return None
-    if task.kind != "pooled" and device.type == "cpu":
-        return None
-    total, times = int(recipe["steps"]), [time.monotonic()]
+    total = int(recipe["steps"])
+    evaluations = total // min(int(recipe["eval_step"]), total)
 
-    def tick(done: int, of: int) -> None:
-        del done, of
+    def layout(name: str) -> tuple[Key, Layout]:
+        return plan(task, splits[name], upstream, "", settings.frames_dtype, settings.numerics)
+
+    try:
+        if task.kind != "pooled" and torch.device(settings.device).type == "cpu":
+            frames = _Frames(*layout("train"), shortens=isinstance(task, TextTask))
+            _train(task, config, featurizer, expert, splits["train"], frames, settings, lambda: None)
+            heard = evaluations * _rows(layout(task.selected_on)) + _rows(layout("test"))
+            trained = total * int(recipe["accumulate"]) * frames.batch_rows()
+            return frames.frame_seconds() * (trained + heard / 3)
+        step = _median_step(task, config, featurizer, expert, splits["train"], _Noise(*layout("train")), settings)
+        batches = evaluations * len(task.loader(expert, task.selected_on)) + len(task.loader(expert, "test"))
+    except Exception:
+        return None  # what is wrong, the training itself will say
+    return None if step is None else step * total + step / int(recipe["accumulate"]) / 3 * batches
+
+
+def _rows(planned: tuple[Key, Layout]) -> int:
+    return int(np.sum(planned[1].rows))
+
+
+def _median_step(
+    task: Task, config: Mapping[str, Any], featurizer: Any, expert: Any, split: Split, noise: _Noise,
+    settings: Settings,
+) -> float | None:  # fmt: skip
+    """Seconds of an optimizer step; None if it takes too long to see two."""
+    times: list[float] = []
+
+    def tick() -> None:
         times.append(time.monotonic())
         if times[-1] - times[0] > (HEAD_SECONDS if len(times) > 4 else _HEAD_AT_MOST):
             raise _Enough
 
-    try:
-        noise: Any = _Noise(*plan(task, splits["train"], upstream, "", settings.frames_dtype, settings.numerics))
-        train = FeatureSplit(task, expert, splits["train"], noise, device)
-        runner = {**config["runner"], "eval_step": total + 1, "log_step": total + 1}
-        run = FastRun(
-            task, {**config, "runner": runner}, featurizer, expert, {"train": train}, settings.seed, device,
-            progress=tick,
-        )  # fmt: skip
-        run.rates = recipe["lr"]
-        times[0] = time.monotonic()
-        run.run()
-    except _Enough:
-        pass
-    except Exception:
-        return None  # what is wrong, the training itself will say
+    _train(task, config, featurizer, expert, split, noise, settings, tick)
     steady = np.diff(times[1:])
-    if len(steady) < 2:
-        return None
-    step = float(np.median(steady))  # the machine's other work makes some steps many times longer
-    evaluations = total // min(int(recipe["eval_step"]), total)
-    batches = evaluations * len(task.loader(expert, task.selected_on)) + len(task.loader(expert, "test"))
-    return step * total + step / int(recipe["accumulate"]) / 3 * batches
+    # the machine's other work makes some steps many times longer
+    return float(np.median(steady)) if len(steady) > 1 else None
+
+
+def _train(
+    task: Task, config: Mapping[str, Any], featurizer: Any, expert: Any, split: Split, noise: Any, settings: Settings,
+    tick: Callable[[], None],
+) -> None:  # fmt: skip
+    """Train on noise until it, or `tick`, which is called before the first step and after each, has enough."""
+    from speechft.superb.batches import FeatureSplit
+    from speechft.superb.fast import FastRun
+
+    device = torch.device(settings.device)
+    runner = {**config["runner"], "total_steps": _NEVER, "eval_step": _NEVER, "log_step": _NEVER}
+    train = FeatureSplit(task, expert, split, noise, device)
+    run = FastRun(
+        task, {**config, "runner": runner}, featurizer, expert, {"train": train}, settings.seed, device,
+        progress=lambda done, of: tick(),
+    )  # fmt: skip
+    run.rates = settings.superb[task.name]["lr"]
+    with contextlib.suppress(_Enough):
+        tick()
+        run.run()

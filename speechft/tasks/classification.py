@@ -120,7 +120,11 @@ class Classification(Task):
     def _cropped(self, waves: list[Tensor]) -> list[Tensor]:
         assert self._crop is not None
         starts = [int(torch.randint(max(0, len(wave) - self._crop) + 1, ())) for wave in waves]
-        return [wave[start : start + self._crop] for wave, start in zip(waves, starts, strict=True)]
+        # a wave that is short enough stays the tensor it is: its kept CNN output is found by that
+        return [
+            wave if len(wave) <= self._crop else wave[start : start + self._crop]
+            for wave, start in zip(waves, starts, strict=True)
+        ]
 
     def step(self, upstream: Upstream, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         logits, right = self._answers(upstream, batch)

@@ -18,12 +18,12 @@ class SlotFilling(CtcTask):
         head, hidden, dropout, specaugment: as `CtcTask`.
     """
 
-    metric, higher_is_better = "slot_type_f1", True
+    higher_is_better = True
 
     def __init__(self, head: str = "blstm", hidden: int = 256, dropout: float = 0.2,
                  specaugment: dict[str, int] | None = None) -> None:  # fmt: skip
         super().__init__("characters", None, head, hidden, dropout, specaugment)
-        self.name, self.units = "sf", "slot units"
+        self.name, self.metric, self.units = "sf", "slot_type_f1", "slot units"
 
     def known_units(self) -> set[str]:
         return set(characters())

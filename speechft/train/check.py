@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,16 @@ def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, lou
     if corpus.problems and not settings["data"]["skip_bad"]:
         raise refusal(corpus.problems, write_listing(path, corpus.problems))
     return corpus
+
+
+def corpus_hash(cuts: Iterable[Any]) -> str:
+    """Of a training set's utterances: their ids, lengths and labels, in order."""
+    digest = hashlib.sha256()
+    for cut in cuts:
+        (label,) = cut.supervisions[:1] or (None,)
+        own = [] if label is None else [label.text, label.speaker, label.custom]
+        digest.update(json.dumps([cut.id, round(cut.duration, 4), *own], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 def listing_path(settings: Mapping[str, Any], out: str | Path | None = None) -> Path:

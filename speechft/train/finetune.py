@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,11 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     accelerator = devices.start(trainer) if devices.count() > 1 else None
     # One process chooses: each would take a dated folder of its own.
     run = Run(Path(devices.agree(str(choose_folder(str(out) if out else None, str(settings["name"]))))))
-    if run.config.is_file():
-        _check_unchanged(run, settings)
+    changed = _check_unchanged(run, settings) if run.config.is_file() else []
     if run.finished:
         if first:
-            say(f"{run.folder} is finished; nothing to do")
+            without = ", and the changed configuration without effect" if changed else ""
+            say(f"{run.folder} is finished; nothing to do{without}")
             if latest:
                 set_latest(run.folder)
         return run
@@ -70,7 +71,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
-    from speechft.train.check import read_corpus
+    from speechft.train.check import corpus_hash, read_corpus
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
@@ -131,8 +132,10 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             head_lr=head_lr,
             seed=seed,
             config_hash=sha256_json(settings),
+            corpus_hash=corpus_hash(train),
             trackers=build_trackers(trainer["trackers"], run, settings) if first else (),
-            other_processes=bool(settings.get("allow_changed_config")),
+            overruled=bool(settings.get("allow_changed_config")),
+            begun=partial(write_config, run.config, settings),
             kept=kept,
         )  # fmt: skip
         outcome = training.go()
@@ -162,7 +165,8 @@ def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:
             )
     else:
         write_json(run.pretrained, origin(settings, record))
-    write_config(run.config, settings)
+    if not run.config.is_file():  # one that was changed on purpose is written once its checkpoint has been loaded
+        write_config(run.config, settings)
 
 
 def _tell_passes(utterances: int, batch_size: Any, trainer: Mapping[str, Any], processes: int) -> None:
@@ -175,13 +179,15 @@ def _tell_passes(utterances: int, batch_size: Any, trainer: Mapping[str, Any], p
             "makes it shorter")  # fmt: skip
 
 
-def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
+def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> list[str]:
+    """What differs from the run's configuration, where that is allowed."""
     changed = differences(read_config(run.config), settings)
     if changed and not settings.get("allow_changed_config"):
         raise UsageError(
             f"{run.folder} was started with another configuration: {'; '.join(changed[:5])}",
             "choose another --out, or go on anyway with allow_changed_config=true",
         )
+    return changed
 
 
 def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]) -> KeptCnn:

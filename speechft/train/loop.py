@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,15 @@ from torch import nn
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.console import progress, say
 from speechft.data.loader import Batch, Batches
-from speechft.errors import Interrupted, SpeechFTError
+from speechft.errors import Interrupted, SpeechFTError, UsageError
 from speechft.runs import Run
-from speechft.strategies.base import Strategy
+from speechft.strategies.base import HEAD_PHASE, Strategy
 from speechft.tasks.base import Task
 from speechft.train import devices, memory
 from speechft.train import state as checkpoint_files
 from speechft.train.average import Average
 from speechft.train.evaluation import evaluate
+from speechft.train.guard import NanGuard
 from speechft.train.interrupt import StopSignal
 from speechft.train.learner import Learner
 from speechft.train.metrics import MetricsFile, means
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from lhotse import CutSet
 
 
+def _nothing() -> None:
+    """Where nobody wants to be called."""
+
+
 @dataclass
 class Training:
     """One run of stage 1, ready to go.
@@ -48,7 +53,9 @@ class Training:
         head_lr: peak rate of the head; None is the upstream's.
         config_hash: hash of the resolved configuration, kept in every checkpoint.
         trackers: besides `metrics.jsonl`.
-        other_processes: go on although the run was trained by another number of processes.
+        corpus_hash: of the training set, kept likewise.
+        overruled: go on although configuration, data or the number of processes have changed.
+        begun: called once the run's checkpoint, if it has one, has been loaded.
         kept: see `Learner`.
     """
 
@@ -63,8 +70,10 @@ class Training:
     head_lr: float | None
     seed: int
     config_hash: str
+    corpus_hash: str = ""
     trackers: Sequence[Tracker] = ()
-    other_processes: bool = False
+    overruled: bool = False
+    begun: Callable[[], None] = _nothing
     kept: KeptCnn | None = None
 
     def go(self) -> Outcome:
@@ -72,7 +81,7 @@ class Training:
 
         Raises:
             SpeechFTError: interrupted; or the loss stayed non-finite; or a frozen part changed; or out of memory.
-            UsageError: the checkpoint is of another number of processes.
+            UsageError: the checkpoint is of other data or labels, or another number of processes.
         """
         options, accelerator, first = self.options, self.accelerator, self.accelerator.is_main_process
         total = int(options["steps"])
@@ -93,20 +102,27 @@ class Training:
         average = Average(learner, float(options["ema"])) if options["ema"] else None
         selection = Selection(self.task.metric, self.task.higher_is_better, options["patience"])
 
-        start, seconds, skipped = 0, 0.0, 0
+        guard = NanGuard(int(options["patience_nan"]), first)
+        start, seconds, moved = 0, 0.0, 0  # moved: updates of the upstream
         frozen_hash = self._frozen_hash()  # before a checkpoint is loaded: what the pre-trained model came with
         checkpoint = checkpoint_files.newest(self.run.checkpoints, clear=first)
         if checkpoint is not None:
             saved = checkpoint_files.load(checkpoint, learner, average, optimizer)
-            if not self.other_processes:
+            if not self.overruled:
                 devices.check_count(int(saved["processes"]), int(options["accumulate"]), self.run.folder)
-            start, seconds, skipped = int(saved["step"]), float(saved["seconds"]), int(saved["skipped"])
+                checkpoint_files.check_data(saved, self.task.settings(), self.corpus_hash, self.run.folder)
+            start, seconds, moved = int(saved["step"]), float(saved["seconds"]), int(saved.get("moved", 1))
+            if start > last:
+                raise UsageError(f"{self.run.folder} is at step {start} already", "give more trainer.steps than that")
+            guard.restore(saved, self.overruled)
             self.batches.restore(saved["data"])
             selection.restore(saved["best"])
             if saved["scaler"] and accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(saved["scaler"])
             if first:
                 say(f"resuming {self.run.folder} at step {start} of {last}")
+        if first:
+            self.begun()
         log = MetricsFile(self.run.metrics, start, self.trackers) if first else None
         stream = iter(self.batches)
         model: nn.Module = learner
@@ -134,12 +150,16 @@ class Training:
                 # Under float16 the scaler itself skips a step whose gradients overflow, and lowers its scale.
                 overflow = accelerator.scaler is None and not bool(torch.isfinite(torch.as_tensor(norm)))
                 if np.isfinite(loss) and not overflow:
-                    optimizer_handle.step()
-                    skipped = 0
+                    try:
+                        optimizer_handle.step()
+                    except RuntimeError as error:
+                        raise memory.explained(error, f"at step {done}", options, None) from error
+                    guard.good()
+                    moved += phase != HEAD_PHASE
                     if average is not None:
                         average.update()
                 else:
-                    skipped = self._skip(step, loss, skipped)
+                    guard.bad(done, loss)
                     if accelerator.scaler is not None:  # it was told to unscale, and expects to be told of the outcome
                         accelerator.scaler.update()
                 optimizer_handle.zero_grad(set_to_none=True)
@@ -155,20 +175,23 @@ class Training:
                             **figures,
                             grad_norm=float(norm),
                             seconds_of_audio=round(seconds, 2),
+                            **({"skipped_steps": guard.total} if guard.total else {}),
                         )
                 advance(done, f"{phase} loss {loss:.3f}")
                 better = False
                 if self.dev is not None and (done % int(options["eval_every"]) == 0 or done == last):
                     with average.applied() if average is not None else nullcontext():
-                        metrics = evaluate(accelerator, learner, self.dev, self.batches.workers, self.seed)
-                    better = selection.consider(done, phase, metrics) and bool(options["keep_best"])
+                        metrics = evaluate(accelerator, learner, self.dev, self.batches.workers, self.seed, options)
+                    sound = moved > 0 and not guard.in_row
+                    better = sound and selection.consider(done, phase, metrics) and bool(options["keep_best"])
                     if log:
                         log.write(step=done, phase=phase, **{f"dev_{key}": value for key, value in metrics.items()})
                         say(f"step {done}: " + ", ".join(f"dev {key} {value:.2f}" for key, value in metrics.items()))
                 ends = done == last or selection.exhausted
-                due = done % int(options["checkpoint_every"]) == 0 and not skipped  # older weights may be sound still
+                due = guard.saves(done % int(options["checkpoint_every"]) == 0)
                 if first and (due or better or ends or asked):
-                    self._save(done, learner, average, optimizer, selection, seconds, skipped)
+                    figures_kept = {"seconds": seconds, "moved": moved, **guard.state()}
+                    self._save(done, learner, average, optimizer, selection, figures_kept)
                 if asked and not ends:
                     where = f"run the same command with --out {self.run.folder} to go on from there"
                     raise Interrupted(f"interrupted after step {done}", where)
@@ -177,9 +200,16 @@ class Training:
             raise SpeechFTError(
                 "a frozen part of the upstream has changed", "this is a fault of speechft: please report it"
             )
+        guard.tell(done)
+        if not moved and guard.total and self.strategy.phase(done - 1, total) != HEAD_PHASE:
+            raise SpeechFTError(
+                "every step after the unfreeze was skipped, so the upstream is still the pre-trained one",
+                "lower trainer.lr, or look at the data and the task's loss",
+            )
         chosen = self._choose(done, learner, average, selection)
         if log:
-            ended = {"finetuned_step": chosen, "best_step": selection.step, "early": done < last}
+            ended = {"finetuned_step": chosen, "best_step": selection.step, "early": done < last,
+                     "skipped_steps": guard.total}  # fmt: skip
             log.write(step=done, phase=self.strategy.phase(done - 1, total), event="end", **ended, **self._hashes())
             log.close()
         return Outcome(done, chosen, metrics)
@@ -206,37 +236,26 @@ class Training:
                         loss, own = model(batch)
                     self.accelerator.backward(loss / count)
                 except RuntimeError as error:
-                    raise memory.explained(error, step + 1, batch, self.options) from error
+                    raise memory.explained(error, f"at step {step + 1}", self.options, batch) from error
             losses.append(loss.detach())
             figures.append(own)
             seconds += batch.seconds
         return float(torch.stack(losses).double().mean()), means(figures), seconds
 
-    def _skip(self, step: int, loss: float, skipped: int) -> int:
-        skipped += 1
-        if self.accelerator.is_main_process:
-            say(f"step {step + 1}: the loss or its gradient is not finite ({loss}); step skipped ({skipped} in a row)")
-        if skipped >= int(self.options["patience_nan"]):
-            raise SpeechFTError(
-                f"{skipped} steps in a row gave a non-finite loss",
-                "lower trainer.lr, or use trainer.precision=no; allow_changed_config=true then goes on",
-            )
-        return skipped
-
     def _save(
         self, step: int, learner: Learner, average: Average | None, optimizer: torch.optim.Optimizer,
-        selection: Selection, seconds: float, skipped: int,
+        selection: Selection, figures: Mapping[str, float],
     ) -> None:  # fmt: skip
         """Everything a resume needs. It is the same for every process, so the first alone writes."""
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
         readable = {
-            "seconds": seconds,
-            "skipped": skipped,
+            **figures,
             "data": self.batches.state(),
             "processes": self.accelerator.num_processes,
             "best": selection.state(),
             "seed": self.seed,
             "config_sha256": self.config_hash,
+            "corpus_sha256": self.corpus_hash,
             "task": self.task.settings(),
         }
         checkpoint_files.save(

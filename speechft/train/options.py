@@ -9,7 +9,7 @@ from speechft.errors import UsageError
 from speechft.train.trackers import check_trackers
 
 _COUNTS = ("steps", "accumulate", "log_every", "eval_every", "checkpoint_every", "keep", "patience_nan")
-_NUMBERS = ("lr", "warmup", "hold", "eps", "weight_decay", "clip", "keep_cnn_gb")
+_NUMBERS = ("lr", "warmup", "hold", "eps", "weight_decay", "clip", "eval_seconds", "keep_cnn_gb")
 _SWITCHES = ("gradient_checkpointing", "keep_best")
 _OTHERS = ("optimizer", "betas", "precision", "device", "threads", "ema", "patience", "finetuned", "keep_cnn",
            "trackers")  # fmt: skip
@@ -30,7 +30,7 @@ def read_trainer(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key in _NUMBERS:
         if isinstance(trainer[key], bool) or not isinstance(trainer[key], (int, float)):
             raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a number, such as 1.0e-4")
-        if trainer[key] < 0 or (key in ("lr", "clip") and trainer[key] == 0):
+        if trainer[key] < 0 or (key in ("lr", "clip", "eval_seconds") and trainer[key] == 0):
             raise UsageError(f"trainer.{key} is {trainer[key]}", "give a positive number")
     for key in _SWITCHES:
         if not isinstance(trainer[key], bool):

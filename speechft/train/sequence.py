@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import read_config, write_config
 from speechft.console import say
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import Interrupted, SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder, write_json, write_text
 from speechft.runs import Run, find_run, set_latest
 from speechft.train import devices
@@ -80,20 +80,27 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
     """One run for each part of `task.tasks`, in folders `1-NAME`, `2-NAME` ...; the last one's result is the result.
 
     Every part resumes by itself. `config.yaml`, `pretrained.json` and `metrics.jsonl` of the whole are written at the
-    end, so that a mistake in a later part can be mended.
+    end, so that a mistake in a later part can be mended; parts that have begun stay as they are, in their order.
 
     Raises:
-        UsageError, SpeechFTError: as `finetune`.
+        UsageError: as `finetune`; or the folder has other parts, or these in another order.
+        SpeechFTError: as `finetune`; an interruption names the whole's folder.
     """
     from speechft.data.joint import read_parts
     from speechft.train.finetune import finetune
 
     parts = read_parts(settings["task"].get("tasks"), ("trainer",))
+    _check_order(run, list(parts))
     before, stages = settings.get("after"), []
     for number, part in enumerate(parts.values(), 1):
         if devices.is_first():
             say(f"{number} of {len(parts)}: {part.name}")
-        stage = finetune(stage_of(settings, part, before), run.folder / f"{number}-{part.name}", latest=False)
+        folder = run.folder / f"{number}-{part.name}"
+        try:
+            stage = finetune(stage_of(settings, part, before), folder, latest=False)
+        except Interrupted as error:
+            where = f"run the same command with --out {run.folder} to go on from there"
+            raise Interrupted(f"{error.what} of {number}-{part.name}", where) from error
         before = str(stage.folder)
         stages.append((part.name, stage))
     if devices.is_first():
@@ -108,6 +115,17 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
             set_latest(run.folder)
         say(f"fine-tuned upstream: {run.finetuned}")
     return run
+
+
+def _check_order(run: Run, names: list[str]) -> None:
+    """Raises: UsageError: a part that has begun here is none of these, or was at another place."""
+    wanted = {f"{number}-{name}" for number, name in enumerate(names, 1)}
+    begun = {path.parent.name for path in run.folder.glob("*/config.yaml") if path.parent.name[0].isdigit()}
+    if begun - wanted:
+        raise UsageError(
+            f"{run.folder} holds {', '.join(sorted(begun - wanted))}, and these parts are {', '.join(sorted(wanted))}",
+            "choose another --out",
+        )
 
 
 def stage_of(settings: Mapping[str, Any], part: Part, before: str | None = None) -> dict[str, Any]:

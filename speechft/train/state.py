@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from torch import nn
 
 from speechft.checkpoints.folder import LEARNER
 from speechft.checkpoints.weight_files import read_tensors
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import is_partial, partial_name, read_json, remove_partials, whole_folder
 from speechft.train.average import Average
 
 _AVERAGE, _OPTIMIZER, _STATE = "average.safetensors", "optimizer.pt", "state.json"
+
+_REMOVE = "remove it to go on from the one before"
+_OTHER_MODEL = ("Error(s) in loading state_dict", "parameter group", "size mismatch")
+"""In torch's words, where a whole checkpoint has other tensors than the model, or other groups than the optimizer."""
 
 
 def save(
@@ -98,15 +103,35 @@ def load(
     return {**state, "scaler": saved.get("scaler")}
 
 
+def check_data(saved: Mapping[str, Any], labels: Mapping[str, Any], corpus_hash: str, run: Path) -> None:
+    """A run goes on with the labels it began with, and with the data in the order it was in.
+
+    Args:
+        saved: what `load` gave.
+        labels: `Task.settings` now.
+        corpus_hash: of the training set now.
+
+    Raises:
+        UsageError: they have changed.
+    """
+    mend = "bring them back, choose another --out, or go on anyway with allow_changed_config=true"
+    if saved["task"] != json.loads(json.dumps(labels)):
+        raise UsageError(f"the labels of {run} have changed since it was started", mend)
+    if saved.get("corpus_sha256", corpus_hash) != corpus_hash:
+        raise UsageError(f"the training data of {run} have changed since it was started", mend)
+
+
 def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) -> None:
     """Fill learner and average alone.
 
     Raises:
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
-    tensors = read_tensors(checkpoint / LEARNER)
-    state = read_json(checkpoint / _STATE)
-    averaged = read_tensors(checkpoint / _AVERAGE) if average is not None and "averaged" in state else None
+    try:
+        tensors, state = read_tensors(checkpoint / LEARNER), read_json(checkpoint / _STATE)
+        averaged = read_tensors(checkpoint / _AVERAGE) if average is not None and "averaged" in state else None
+    except SpeechFTError as error:
+        raise SpeechFTError(error.what, _REMOVE) from error
     try:
         learner.load_state_dict(tensors, strict=True)
         if average is not None:  # where the run had none so far (a configuration changed on purpose), it begins here
@@ -117,9 +142,10 @@ def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) 
 
 def _misfit(checkpoint: Path, error: Exception) -> SpeechFTError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return SpeechFTError(
-        f"checkpoint {checkpoint} does not fit this run ({reason})", "remove it to go on from the one before"
-    )
+    if any(sign in str(error) for sign in _OTHER_MODEL):
+        mend = "such a change of the configuration needs a run of its own: choose another --out"
+        return SpeechFTError(f"checkpoint {checkpoint} is of another model or optimizer ({reason})", mend)
+    return SpeechFTError(f"checkpoint {checkpoint} does not fit this run ({reason})", _REMOVE)
 
 
 def load_head(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

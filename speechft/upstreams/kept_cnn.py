@@ -59,12 +59,15 @@ class KeptCnn:
         }
 
     def covers(self, waves: Sequence[Tensor]) -> bool:
-        """Whether all of these were announced, and nobody has changed one since."""
-        return all(id(wave) in self._expected for wave in waves)
+        """Whether some of these were announced, and nobody has changed those since."""
+        return any(id(wave) in self._expected for wave in waves)
 
     def __call__(self, waves: Sequence[Tensor]) -> Tensor:
-        """`[batch, channels, frames]`, zeros where a waveform has ended."""
-        rows = [self._one(*self._expected[id(wave)]).transpose(0, 1) for wave in waves]
+        """`[batch, channels, frames]`, zeros where a waveform has ended. Others among them (crops) are computed."""
+        announced = (self._expected.get(id(wave), (wave, None)) for wave in waves)
+        rows = [
+            (self._compute(wave) if name is None else self._one(wave, name)).transpose(0, 1) for wave, name in announced
+        ]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
 
     def _one(self, wave: Tensor, name: str) -> Tensor:

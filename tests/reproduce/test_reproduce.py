@@ -47,6 +47,7 @@ def test_a_dry_run_checks_prices_and_prints(words, capsys, tmp_path):
     assert "with the upstream frozen" in train["how"][0] and "frozen" not in found["stages"][4]["how"][0]
     assert found["stages"][2]["store_bytes"] > 0
     assert found["hours"] == pytest.approx(sum(stage["seconds"] or 0 for stage in found["stages"]) / 3600)
+    assert found["hours_complete"] and all(stage["seconds_complete"] for stage in found["stages"])
     assert any("asr: train: 8 utterances, " in note for note in found["notes"])
     assert set(found["deviations"]) == {"all", "paper/asr", "paper/asr_regular"}
     assert "checkpoint" in found["deviations"]["all"] and "cnn" in found["deviations"]["paper/asr_regular"]
@@ -56,6 +57,23 @@ def test_a_dry_run_checks_prices_and_prints(words, capsys, tmp_path):
     commands = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert all(line.startswith("speechft ") for line in commands) and len(commands) == 5
     assert "# nothing is missing" in text and "# all, checkpoint: the last step" in text
+
+
+def test_what_is_not_known_is_not_counted_as_nothing(words, capsys):
+    """Heads of a hundred steps are not timed."""
+    few = ["hubert-sid", "--dry-run", "--tasks", "sid,pr", *words, "eval.superb.pr.steps=100"]
+    code, found = told(capsys, *few)
+    assert code == 0 and found["hours"] > 0 and not found["hours_complete"]
+    scored = [stage for stage in found["stages"] if stage["kind"] == "eval"]
+    assert scored and all(stage["seconds"] > 0 and not stage["seconds_complete"] for stage in scored)
+    assert scored[0]["how"] == ["pr: the time of its head is not known before it is done"]
+    assert all(stage["seconds_complete"] for stage in found["stages"] if stage["kind"] != "eval")
+    assert main(few) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("# in all: ") and line.endswith(" and what is not known") for line in lines)
+    assert any(": eval, about " in line and " and what is not known" in line for line in lines)
+    found = told(capsys, *few, "--no-measure")[1]
+    assert not found["hours_complete"] and [stage["seconds"] for stage in found["stages"]].count(None) == 3
 
 
 def test_everything_that_is_missing_is_named(corpora, capsys, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import soundfile
 from tiny_corpora import save_upstream
@@ -96,9 +98,12 @@ def test_speed_and_head_are_measured(configuration, upstream, monkeypatch):
     (sid, pr), told = of([upstream], ["sid", "pr"], cfg)
     assert sid.speed == pr.speed > 1
     assert sid.feature_seconds == pytest.approx(sid.encode_seconds / 2 / sid.speed)
-    assert 10 < sid.head_seconds < 10_000 and pr.head_seconds is None
+    assert 10 < sid.head_seconds < 10_000 and 10 < pr.head_seconds < 10_000
     assert worth_saying([sid, pr])
-    assert "head about" in told[0] and "shows once it trains" in told[1] and "what could not be measured" in told[2]
+    assert "head about" in told[0] and "head about" in told[1] and "what could not be measured" not in told[2]
+    (sid, pr), told = of([upstream], ["sid", "pr"], cfg, engine="s3prl")  # whose loop is not timed
+    assert sid.head_seconds is pr.head_seconds is None and sid.feature_seconds > 0
+    assert "shows once it trains" in told[1] and "what could not be measured" in told[2]
 
 
 def test_a_head_on_features_too_large_for_memory_is_measured(configuration, upstream, monkeypatch):
@@ -109,6 +114,43 @@ def test_a_head_on_features_too_large_for_memory_is_measured(configuration, upst
     monkeypatch.setattr(batches, "_RESIDENT_BYTES", 0)
     (sid,), _ = of([upstream], ["sid"], configuration({"steps": 100_000, "eval_step": 5000}))
     assert sid.head_seconds is not None and 10 < sid.head_seconds < 10_000
+
+
+def test_heads_on_frames_are_timed_on_a_cpu(configuration, upstream, monkeypatch):
+    """Shortened or whole, with all kinds of labels, and with several rates."""
+    monkeypatch.setattr(timing, "HEAD_SECONDS", 0.02)
+    cfg = configuration({"steps": 100_000, "eval_step": 5000})
+    cfg["superb"]["asr"]["lr"] = [1e-3, 1e-4]
+    parts, _ = of([upstream], ["asr", "sf", "asv", "sd", "se"], cfg)
+    assert [part.task for part in parts if part.head_seconds is None] == []
+
+
+@pytest.mark.parametrize("shortens", [True, False])
+def test_a_head_on_frames_takes_what_its_frames_take(shortens, monkeypatch):
+    """A clock that every frame moves by 2 ms: a batch of 8 utterances of 1500 frames takes 24 s."""
+    now = 100.0
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now)
+    layout = SimpleNamespace(rows=np.full(50, 1500), layers=1, dim=1)
+    noise = timing._Frames(None, layout, shortens)  # type: ignore[arg-type]
+    with pytest.raises(timing._Enough):
+        for _ in range(20):
+            rows, counts = noise.gather(range(8))
+            assert len(rows) == sum(counts)
+            now += 0.002 * len(rows)
+    assert noise.frame_seconds() == pytest.approx(0.002) and noise.batch_rows() == 8 * 1500
+    assert len(noise.rows) == (3 if shortens else 1) and max(counts) == (125 if shortens else 1500)
+    assert now - 100 < (timing._HEAD_AT_MOST if shortens else 25)
+
+
+def test_the_batch_that_wakes_the_device_does_not_count(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now)
+    noise = timing._Frames(None, SimpleNamespace(rows=np.full(50, 100), layers=1, dim=1), False)  # type: ignore[arg-type]
+    with pytest.raises(timing._Enough):
+        while True:
+            noise.gather(range(4))
+            now += 5.0 if now == 0 else 0.4
+    assert noise.frame_seconds() == pytest.approx(0.001)
 
 
 def test_a_measured_speed_is_the_speed(upstream, configuration, monkeypatch):

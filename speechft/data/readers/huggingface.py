@@ -55,7 +55,7 @@ def huggingface(name: str, split: str, config: str | None = None, revision: str 
         plain = {key: value for key, value in row.items() if not isinstance(value, (dict, bytes))}
         utterances.append(
             Utterance(
-                str(plain.get("id") or f"{index:08d}"), path, word(plain.get(text)) if text else None,
+                str(plain.get("id") or f"{split}-{index:08d}"), path, word(plain.get(text)) if text else None,
                 word(plain.get("speaker")), labels_of(plain, {*_SPECIAL, text}),
                 gender=word(plain.get("gender")), language=word(plain.get("language")),
             )
@@ -74,9 +74,7 @@ def _load(name: str, split: str, config: str | None, revision: str | None) -> An
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
             if isinstance(loaded, datasets.DatasetDict):
-                if split not in loaded:
-                    raise SpeechFTError(f"data set {name} has no split {split}", f"its splits: {', '.join(loaded)}")
-                loaded = loaded[split]
+                loaded = _split_of(loaded, name, split)
         else:
             loaded = datasets.load_dataset(
                 str(folder) if folder.is_dir() else name, config, split=split, revision=revision
@@ -94,6 +92,20 @@ def _load(name: str, split: str, config: str | None, revision: str | None) -> An
         if isinstance(feature, datasets.Audio):
             loaded = loaded.cast_column(column, datasets.Audio(decode=False))
     return loaded
+
+
+def _split_of(loaded: Any, name: str, split: str) -> Any:
+    """A split of several, or slices as `load_dataset` takes them (`train[:10%]`, `train+test`)."""
+    import datasets
+
+    if unknown := [one for one in re.sub(r"\[[^]]*\]", "", split).split("+") if one not in loaded]:
+        raise SpeechFTError(f"data set {name} has no split {unknown[0]}", f"its splits: {', '.join(loaded)}")
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({one: len(loaded[one]) for one in loaded})
+    found = [
+        loaded[one.splitname].select(range(one.from_ or 0, len(loaded[one.splitname]) if one.to is None else one.to))
+        for one in parts
+    ]
+    return found[0] if len(found) == 1 else datasets.concatenate_datasets(found)
 
 
 def _named(value: Any, classes: list[str] | None) -> Any:

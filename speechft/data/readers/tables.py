@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -67,8 +68,13 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             if suffix in (".jsonl", ".json"):
                 return [_object(line, file, number) for number, line in enumerate(lines, 1) if line.strip()]
             if suffix == ".csv":
-                return list(csv.DictReader(lines))
-            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+                table = csv.DictReader(lines)
+            else:
+                table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            columns = Counter(name for name in table.fieldnames or () if name)
+            if twice := [name for name, count in columns.items() if count > 1]:
+                raise SpeechFTError(f"corpus table {file} has two columns {twice[0]}", "give each a name of its own")
+            return list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise SpeechFTError(f"corpus table {file} cannot be read ({error})", "save it as UTF-8 text") from error
 
