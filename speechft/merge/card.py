@@ -18,8 +18,8 @@ _NO_AUTO = """
 `AutoModel` is not the way: it makes a whole Whisper of random weights and says so in a warning only.
 """
 _TORCHAUDIO = """
-s3prl 0.4.18 cannot be imported by itself with torchaudio 2.9 or later (it needs `set_audio_backend` and `sox_effects`;
-2.8 has both). Inside speechft nothing is needed.
+By itself, `s3prl.hub` of s3prl 0.4.18 needs torchaudio 2.8 or earlier: later ones lack `set_audio_backend` and
+`sox_effects`, which it calls when it is imported. Inside speechft nothing is needed.
 """
 
 

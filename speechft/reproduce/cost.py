@@ -140,7 +140,7 @@ class Costs:
         if key not in self._scored:
             self._scored[key] = self._estimate(stage)
         parts = [self._scored[key][task] for task in left]
-        cost = Cost(0.0, store=float(sum(part.write_bytes for part in parts)))
+        cost = Cost(store=float(sum(part.write_bytes for part in parts)))
         for part in parts:
             much = part.encode_seconds + part.heard_seconds >= WORTH_SECONDS
             for what, seconds, matters in (("upstream", part.feature_seconds, much), ("head", part.head_seconds, True)):

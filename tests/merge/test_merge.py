@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -252,3 +253,18 @@ def test_alphas_that_would_share_a_folder(parents, tmp_path):
     base, (tuned, _) = parents
     with pytest.raises(UsageError, match="six digits"):
         merge(base, [tuned], [0.12345671, 0.12345672], out=tmp_path)
+
+
+def test_the_card_says_what_was_applied_and_with_what(parents, tmp_path):
+    base, tuned = parents
+    (plain,) = merge(base, tuned[:1], [0.25], out=tmp_path)
+    (kept,) = merge(base, tuned[:1], [0.25], out=tmp_path, keep=["cnn"])
+    origin, other = _arrays(base), _arrays(tuned[0])
+    flat0, flat1 = (np.concatenate([a[name].ravel().astype(np.float64) for name in sorted(a)]) for a in (origin, other))
+    share = 100 * np.linalg.norm(flat1 - flat0) / np.linalg.norm(flat0)
+    said = " ".join((plain.folder / "README.md").read_text().split())
+    assert (
+        f"The update is {share:.2f} % of the pre-trained weights' norm; α times it, {share / 4:.2f} % of that" in said
+    )
+    assert f"Made with speechft {version('speechft')}, torch {torch.__version__.partition('+')[0]}" in said
+    assert "α times it" not in (kept.folder / "README.md").read_text()

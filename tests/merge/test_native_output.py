@@ -7,7 +7,7 @@ import torch
 from native_models import native_file
 from safetensors.torch import load_file
 from small import save_upstream, speechft
-from transformers import AutoModel
+from transformers import AutoModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from speechft.checkpoints.folder import HEAD, write_folder
@@ -138,13 +138,23 @@ def test_plain_transformers_loads_it_as_its_card_says(family, tmp_path):
     assert ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_a_whisper_encoder_is_loaded_as_one(whisper_folder, tmp_path):
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_whisper_encoder_is_loaded_as_one(whisper_folder, tmp_path, whole):
     """`AutoModel` would make a whole Whisper of it, most of it random."""
-    other = tuned(whisper_folder, tmp_path / "tuned")
-    (model,) = merge(whisper_folder, [other], [0.25], out=tmp_path / "merged")
+    base = whisper_folder
+    if whole:
+        model = WhisperModel(WhisperConfig.from_pretrained(whisper_folder, decoder_layers=1, decoder_attention_heads=4))
+        model.save_pretrained(tmp_path / "whole")
+        WhisperFeatureExtractor().save_pretrained(tmp_path / "whole")
+        base = tmp_path / "whole"
+    other = tuned(base, tmp_path / "tuned")
+    (model,) = merge(base, [other], [0.25], out=tmp_path / "merged")
+    assert json.loads((model.folder / "config.json").read_text())["architectures"] == ["WhisperEncoder"]
     said = (model.folder / "README.md").read_text()
-    assert "WhisperEncoder.from_pretrained" in said and "AutoModel" not in said
+    assert "WhisperEncoder.from_pretrained" in said and "AutoModel.from_pretrained" not in said
+    assert "`AutoModel` is not the way" in said
     encoder, told = WhisperEncoder.from_pretrained(model.folder, output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"]
     written = load_file(model.folder / "model.safetensors")
+    assert encoder.state_dict().keys() == written.keys()
     assert all(torch.equal(value, written[name]) for name, value in encoder.state_dict().items())

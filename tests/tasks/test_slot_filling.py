@@ -7,6 +7,8 @@ from tiny_labelled import make_labelled
 from speechft.config.locate import read_group
 from speechft.errors import SpeechFTError
 from speechft.tasks.build import build_task
+from speechft.train.finetune import finetune
+from speechft.train.metrics import read_metrics
 from speechft.upstreams.load import load_upstream
 
 
@@ -53,3 +55,18 @@ def test_labels_that_cannot_work_are_refused_in_a_line(table, tmp_path):
     next(iter(dev)).supervisions[0].custom["slots"] = "date O"
     with pytest.raises(SpeechFTError, match=r"units that the training set lacks: \['B-date', 'E-date'\]"):
         _task().prepare(upstream, cuts_of(table, "train"), dev, tmp_path)
+
+
+def test_slot_filling_trains_in_the_loop(tmp_path, upstream_folder):
+    """Its metric is slot type F1, by which the best is chosen."""
+    table = make_labelled(tmp_path / "data", 12, 6)
+    run = finetune(
+        [f"upstream.source={upstream_folder}", "upstream.name=tiny", "task=sf", "task.head=linear",
+         "task.specaugment=null", "data=tsv", f"data.table={table}", "data.train_speakers=null",
+         "data.dev_speakers=null", "data.train_where={split: train}", "data.dev_where={split: dev}",
+         "data.batch_size=4", "data.workers=0", "trainer.steps=2", "trainer.eval_every=1", "trainer.device=cpu",
+         "strategy=regular", "trainer.finetuned=best"],
+        tmp_path / "run",
+    )  # fmt: skip
+    assert all("dev_slot_type_f1" in line for line in read_metrics(run.metrics) if "dev_slot_value_cer" in line)
+    assert run.finished
