@@ -6,13 +6,16 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import SpeechFTError
-from speechft.files import read_json
-from speechft.merge.merge import merge, merge_run
+from speechft.console import silent
+from speechft.errors import SpeechFTError, UsageError
+from speechft.files import read_json, sha256_file, sha256_json
+from speechft.merge.merge import merge, merge_run, moved
 from speechft.merge.parents import open_parents
+from speechft.merge.plan import planned
 from speechft.merge.registry import method_named, versioned
 from speechft.merge.statistics import needed
 from speechft.runs import Run
@@ -55,7 +58,7 @@ class Candidates:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Hashes of the parents, how they are merged, how upstreams are heard.
+        """Hashes of the parents, how they are merged (files by what they hold), how upstreams are heard.
 
         Raises:
             SpeechFTError: parents that do not fit together.
@@ -69,7 +72,62 @@ class Candidates:
         how = {key: str(value) for key, value in self.options.items() if key not in ("to", "check", "checkpoints")}
         if "method" in how:
             how["method"] = versioned(how["method"])
-        return {"parents": weights, "merge": how, "heard": heard}
+        return {"parents": weights, "merge": {**how, **self._files}, "heard": heard}
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Files that the merge depends on, by what they hold."""
+        found = {}
+        if self.options.get("statistics"):
+            files = [Path(one).expanduser() for one in self.options["statistics"]]
+            found["statistics"] = str([sha256_file(file) for file in files])
+        if self.options.get("corpus"):
+            from speechft.merge.collect import corpus_sha256
+
+            found["corpus"] = corpus_sha256(str(self.options["corpus"]))
+        return found
+
+    def label(self, alpha: float) -> str:
+        """A name for the results of an α: `NAME-alpha-A` of plain linear merging; with the method and a hash of what
+        else was chosen, of any other."""
+        options = self.options
+        method = method_named(str(options.get("method", "linear")))
+        given = options.get("parameters") or {}
+        chosen = {
+            "parameters": {one.name: one.read(given[one.name]) for one in method.parameters if one.name in given},
+            "at": list((options.get("alpha_at") or {}).items()), "keep": list(options.get("keep") or ()),
+            "weight_norm": options.get("weight_norm", "stored"), **self._files,
+            "seed": options.get("seed", 0) if self._files else 0,
+            "checkpoints": [Path(one).name for one in options.get("checkpoints") or ()],
+        }  # fmt: skip
+        plain = method.name == "linear" and chosen["weight_norm"] == "stored"
+        if plain and not any(value for key, value in chosen.items() if key != "weight_norm"):
+            return f"{self.name}-alpha-{alpha:g}"
+        told = sha256_json([versioned(str(options.get("method"))), chosen])[:8]
+        return f"{self.name}-{method.name}-alpha-{alpha:g}-{told}"
+
+    def check(self, alphas: Sequence[float], out: Path) -> None:
+        """Whether these can be merged, as far as it shows without their weights.
+
+        Args:
+            alphas: the sweep.
+            out: where the chosen model goes.
+
+        Raises:
+            UsageError, SpeechFTError: as `merge`; an α for every layer, which leaves none to choose.
+        """
+        options = {key: value for key, value in self.options.items() if key not in ("checkpoints", "seed", "check")}
+        if options.get("alpha_by_depth"):
+            raise UsageError(
+                "with --alpha-by-depth there is no alpha to choose",
+                "leave it out, or give --alpha-at with --alpha auto",
+            )
+        source, tuned = str(self.upstream["source"]), list(self.finetuned)
+        checkpoints = self.options.get("checkpoints")
+        if checkpoints is not None:
+            with silent():
+                tuned = moved(source, checkpoints)
+        planned(source, tuned, alphas, out=out.expanduser().resolve(), **{"method": "linear", **options}).close()
 
     def with_statistics(self, out: Path) -> Candidates:
         """The same; what the method weighs models by has been collected, once for all α, into `out/statistics`.
@@ -78,13 +136,13 @@ class Candidates:
             UsageError, SpeechFTError: as `merge`.
         """
         corpus = self.options.get("corpus")
-        if not corpus or self.options.get("checkpoints"):
+        if not corpus:
             return self
         method = method_named(str(self.options.get("method", "linear")))
         needed(method, self.options.get("statistics"), corpus)
         from speechft.merge.collect import collect_all
 
-        parents = open_parents(str(self.upstream["source"]), self.finetuned)
+        parents = open_parents(str(self.upstream["source"]), self.options.get("checkpoints") or self.finetuned)
         try:
             seed = int(self.options.get("seed", 0))
             files = collect_all(parents, str(method.statistics), str(corpus), out / "statistics", seed)

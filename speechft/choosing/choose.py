@@ -17,8 +17,9 @@ from speechft.choosing.picture import draw
 from speechft.console import duration, say, silent
 from speechft.errors import SpeechFTError, UsageError
 from speechft.figures import checked_formats
-from speechft.files import read_json, sha256_json, write_json
+from speechft.files import partial_name, read_json, sha256_json, write_json
 from speechft.merge.alphas import checked_alphas
+from speechft.sharing import shared_folder
 from speechft.versions import versions
 
 ALPHAS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -54,7 +55,8 @@ def choose(
         What `choice.json` holds.
 
     Raises:
-        UsageError: unknown rule or format, α out of range, a negative budget.
+        UsageError: unknown rule or format, α out of range, a negative budget, a merge that cannot be; before anything
+            is scored.
         SpeechFTError: what merging and scoring raise; a score that is not finite.
     """
     if rule not in rules.RULES:
@@ -63,9 +65,11 @@ def choose(
         raise UsageError(f"lose {100 * lose:g} %", "give a share of at least 0 %, such as 1%")
     sweep = checked(alphas, extrapolate)
     plots = checked_formats(plots)
-    identity = {**candidates.identity, **scorer.identity}
+    candidates.check(sweep, out)
     candidates = candidates.with_statistics(out)
-    scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
+    identity = {**candidates.identity, **scorer.identity}
+    with shared_folder(out / SCORES):
+        scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
 
     points = [turned(one.scores, scorer.objectives) for one in scored]
     base = sweep.index(0.0)
@@ -133,7 +137,7 @@ def _score(
     told = "scored before"
     if scored is None:
         began = time.monotonic()
-        with silent(), candidates.at(alpha, folder / "model") as upstream:
+        with silent(), candidates.at(alpha, folder / partial_name(Path("model"))) as upstream:
             sha256 = upstream.identity.sha256
             scores, details = scorer.score(alpha, upstream)
         for name, value in scores.items():

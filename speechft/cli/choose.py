@@ -173,6 +173,6 @@ def _superb(
     base = model_name(str(candidates.upstream["name"]))
     return Superb(
         arguments.tasks.split(",") if arguments.tasks else None, compose(overrides), results, scratch,
-        lambda alpha: f"{candidates.name}-alpha-{alpha:g}" if alpha else base,
+        lambda alpha: candidates.label(alpha) if alpha else base,
         str(config["task"]["name"]) if config else None, arguments.on or "dev",
     )  # fmt: skip

@@ -57,15 +57,16 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
         SpeechFTError: there is no speech, or audio cannot be read.
     """
     pieces = cut_up(speech_of(corpus))
-    contents = {path: sha256_file(path) for path in dict.fromkeys(piece.path for piece in pieces)}
-    heard = sha256_json([[piece.id, contents[piece.path], piece.start, piece.end] for piece in pieces])
+    heard = _contents(pieces)
     normalize = None
     if parents.base.config.get("model_type") not in ("whisper", "decoar2"):
         normalize = bool(parents.tuned[0].preprocessor.get("do_normalize", True))
-    files = []
-    for reader, path in zip((parents.base, *parents.tuned), parents.paths, strict=True):
+    readers = (parents.base, *parents.tuned)
+    for reader, path in zip(readers, parents.paths, strict=True):
         if (reader.folder / LEARNER).is_file():
             raise UsageError(f"{path} is a checkpoint of training", f"{kind} needs whole models; give their folders")
+    files = []
+    for reader, path in zip(readers, parents.paths, strict=True):
         weights = reader.sha256()
         settings = {"kind": kind, "weights_sha256": weights, "corpus_sha256": heard, "seed": str(seed),
                     "normalize": json.dumps(normalize)}  # fmt: skip
@@ -77,6 +78,20 @@ def collect_all(parents: Parents, kind: str, corpus: str, folder: Path, seed: in
                 _collect(load_upstream(reader.folder, normalize), kind, pieces, target, settings, path)
         files.append(target)
     return files
+
+
+def corpus_sha256(corpus: str) -> str:
+    """A hash of a corpus's speech: what its files hold, in which order, cut how.
+
+    Raises:
+        SpeechFTError: as `speech_of`.
+    """
+    return _contents(cut_up(speech_of(corpus)))
+
+
+def _contents(pieces: Sequence[Utterance]) -> str:
+    files = {path: sha256_file(path) for path in dict.fromkeys(piece.path for piece in pieces)}
+    return sha256_json([[piece.id, files[piece.path], piece.start, piece.end] for piece in pieces])
 
 
 def speech_of(corpus: str) -> list[Utterance]:

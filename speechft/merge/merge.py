@@ -63,7 +63,7 @@ def merge_run(run: Run, alphas: Sequence[float] | None = None, method: str = "li
     )  # fmt: skip
 
 
-def moved(pretrained: Path, checkpoints: Sequence[Path]) -> list[Path]:
+def moved(pretrained: str | Path, checkpoints: Sequence[Path]) -> list[Path]:
     """The checkpoints whose weights are no longer θ0's.
 
     Raises:

@@ -178,9 +178,10 @@ def how(report: Mapping[str, Any]) -> list[str]:
             f"{key} {low:g} and {high:g}{UNCHECKED if key in score['unchecked'] else ''}"
             for key, (low, high) in score["points"].items()
         ]
+        meaning = f"{score['about'].rstrip('.')}. " if score["about"] else ""
         lines.append(
             f"SUPERB_S over {', '.join(task.upper() for task in score['tasks'])}, reference `{score['reference']}`: "
-            f"0 and 1000 points are {'; '.join(ends)}. {score['about'].rstrip('.')}. "
+            f"0 and 1000 points are {'; '.join(ends)}. {meaning}"
             f"Source: {'; '.join(score['sources']) or 'none given'}."
         )
     if score["left_out"]:
@@ -190,13 +191,14 @@ def how(report: Mapping[str, Any]) -> list[str]:
 
 
 def sources(report: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Where the published rows are from: source -> rows."""
+    """Where the published rows are from: source -> rows, with what must be said beside them."""
     names: dict[str, list[str]] = {}
     for row in report["published"]:
         for one in row["sources"].values():
             told = f"{one['title']} ({one['url']}; {one['file']})" + ("" if one["checked"] else ": recalled, unchecked")
-            if row["name"] not in names.setdefault(told, []):
-                names[told].append(row["name"])
+            name = f"{row['name']} ({row['note']})" if row["note"] else row["name"]
+            if name not in names.setdefault(told, []):
+                names[told].append(name)
     return names
 
 

@@ -37,11 +37,16 @@ class Source:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """Somebody else's scores: column key -> per cent, and where each is from."""
+    """Somebody else's scores: column key -> per cent, and where each is from.
+
+    Attributes:
+        note: what must be said beside the sources.
+    """
 
     name: str
     values: Mapping[str, float]
     sources: Mapping[str, Source]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Reference:
     Attributes:
         points: column key -> score of FBANK, score of the state of the art, in per cent.
         sources: of the points, each once.
-        unchecked: keys of points of which a figure is recalled, or without a source.
+        unchecked: keys of points of which a figure is recalled. One without a source is the word of whoever wrote it.
     """
 
     name: str
@@ -70,6 +75,7 @@ def published_rows() -> list[PublishedRow]:
             row["name"],
             row["metrics"],
             {key: sources[row.get("sources", {}).get(key, row["source"])] for key in row["metrics"]},
+            row.get("note", ""),
         )
         for row in record["rows"]
     ]
@@ -107,9 +113,10 @@ def read_reference(name: str | Path) -> Reference:
         if not abs(ends[1] - ends[0]) > 0:
             raise UsageError(f"{path}: baseline and sota of {key} are the same", "give two different numbers")
         points[key] = ends
-        own = [sources.get(str(one[name])) for name in ("source", "baseline_source") if one.get(name)]
-        used += [source for source in own if source is not None and source not in used]
-        if not own or any(source is None or not source.checked for source in own):
+        named = [str(one[name]) for name in ("source", "baseline_source") if one.get(name)]
+        own = [sources[name] for name in named if name in sources]
+        used += [source for source in own if source not in used]
+        if any(not source.checked for source in own):
             unchecked.append(key)
     return Reference(str(record.get("name", path.stem)), str(record.get("about", "")), points, used, unchecked)
 

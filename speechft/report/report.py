@@ -226,7 +226,7 @@ class _Numbers:
             if values:
                 score = superb_s(row.values, self.reference, keys) if keys and set(keys) <= values.keys() else None
                 rows.append({
-                    "name": row.name, "values": values, "superb_s": score,
+                    "name": row.name, "values": values, "superb_s": score, "note": row.note,
                     "sources": {key: vars(row.sources[key]) for key in values},
                 })  # fmt: skip
         return rows

@@ -105,3 +105,13 @@ def test_names_come_before_folders_of_that_name(tmp_path, monkeypatch):
     assert compose("train", ["upstream=hubert_base"])["upstream"]["source"] == "facebook/hubert-base-ls960"
     with pytest.raises(UsageError, match=r"unknown upstream 'hubert_bass'; did you mean hubert_base\? known: "):
         compose("train", ["upstream=hubert_bass"])
+
+
+def test_a_kept_cnn_is_a_difference_and_its_budget_none():
+    """Kept or not, batches round differently: a run goes on as it began."""
+    old = compose("train", ["experiment=smoke"])
+    free = ["trainer.keep=5", "trainer.keep_cnn_gb=1", "trainer.eval_seconds=60", "trainer.keep_best=false"]
+    assert not differences(old, compose("train", ["experiment=smoke", *free]))
+    assert differences(old, compose("train", ["experiment=smoke", "trainer.keep_cnn=memory"])) == [
+        "trainer.keep_cnn: None -> memory"
+    ]

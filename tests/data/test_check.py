@@ -354,3 +354,16 @@ def test_every_configuration_names_what_its_readers_take(name):
         assert set(source) - {"kind", *Options.NAMES} <= set(takes)
     assert {"skip_bad", "checks", "batch_seconds", "batch_size", "buckets", "workers"} <= data.keys()
     assert text.startswith("# speechft train ") and f"data={name}" in text.splitlines()[0]
+
+
+def test_an_utterance_twice_in_one_split_is_listed_and_the_first_kept(corpus):
+    corpus["train"].append(dict(corpus["train"][2]))
+    found, loaded = _found(_data(corpus))
+    assert found == {("train", "u2 (again)"): "duplicate"} and len(loaded.train) == 8
+    assert loaded.problems[0].reason.startswith("utterance u2 is in the corpus twice (")
+
+
+def test_two_columns_of_one_name_are_refused(corpus):
+    (corpus["folder"] / "twice.tsv").write_text("id\tpath\ttext\ttext\nu0\t0.wav\tONE\tWRONG\n")
+    with pytest.raises(SpeechFTError, match=r"twice.tsv has two columns text; give each a name of its own"):
+        load_corpus({"train": [{"kind": "tsv", "path": str(corpus["folder"] / "twice.tsv")}]})

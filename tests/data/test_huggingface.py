@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from layouts import noise
 
+from speechft.data.check import load_corpus
 from speechft.data.corpora import load_cuts
 from speechft.data.loader import read_cut
 from speechft.errors import MissingExtraError, SpeechFTError
@@ -64,6 +65,28 @@ def test_a_saved_data_set(saved):
         load_cuts([{**source, "audio": "sound"}])
     with pytest.raises(SpeechFTError, match="holds no audio"):
         load_cuts([{**source, "audio": "sentence", "text": None}])
+
+
+def test_rows_of_different_splits_are_different_utterances(tmp_path):
+    """Without a column `id` each is called after its split and number; slices as `load_dataset` has them."""
+    datasets = pytest.importorskip("datasets")
+    splits = {}
+    for split, seed in (("train", 0), ("validation", 1)):
+        paths = []
+        for number in range(4):
+            paths.append(tmp_path / f"{split}{number}.wav")
+            soundfile.write(paths[-1], np.random.default_rng([seed, number]).normal(0, 0.1, 8000), 16_000)
+        columns = {"audio": [{"bytes": path.read_bytes(), "path": None} for path in paths], "text": list("ABCD")}
+        splits[split] = _data_set(columns, text=datasets.Value("string"))
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    source = {"kind": "huggingface", "name": str(tmp_path / "saved")}
+    data = {"train": [{**source, "split": "train"}], "dev": [{**source, "split": "validation"}], "batch_seconds": None}
+    corpus = load_corpus(data)
+    assert not corpus.problems and len(corpus.train) == 4 and len(corpus.dev) == 4
+    halves = [load_cuts([{**source, "split": split}])[0] for split in ("train[:50%]", "train[50%:]")]
+    assert [[cut.supervisions[0].text for cut in half] for half in halves] == [["A", "B"], ["C", "D"]]
+    both = load_cuts([{**source, "split": "train[:1]+validation[1:2]"}])[0]
+    assert [cut.supervisions[0].text for cut in both] == ["A", "B"]
 
 
 def test_files_of_its_own_are_read_where_they_are(saved, tmp_path):

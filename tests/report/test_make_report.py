@@ -77,8 +77,19 @@ def test_files_and_text(run):
         "Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: PR (steps 100 instead of 100000"
         in shown
     )
+    assert text.count("FBANK (the SUPERB paper's table 2 has other figures for KS, IC, SID and ER: 8.63, 9.10, ") == 1
     bare = make_report([run], published=False, draws=200, out=run / "elsewhere")
     assert bare["published"] == [] and "HuBERT" not in bare["markdown"] and (run / "elsewhere" / "alpha.png").is_file()
+
+
+def test_a_reference_of_ones_own_is_not_called_recalled(run, tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"points": {"pr.per": {"baseline": 82.01, "sota": 3.06}}}))
+    text = make_report([run], published=False, reference=own, draws=100)["markdown"]
+    assert "0 and 1000 points are pr.per 82.01 and 3.06. Source: none given." in text
+    assert "°" not in text and "recalled" not in text
+    theirs = make_report([run], published=False, reference="speech-ft", draws=100)["markdown"]
+    assert "°" not in theirs  # PR's and SID's points were compared with their sources
 
 
 def test_the_report_of_a_demo_is_kept(run):

@@ -67,7 +67,12 @@ def test_a_reference_of_ones_own(tmp_path):
     path.write_text(json.dumps({"points": {"sid.acc": {"baseline": 10, "sota": 60}}}))
     mine = read_reference(path)
     assert mine.name == "mine" and mine.points == {"sid.acc": (10.0, 60.0)}
-    assert mine.sources == [] and mine.unchecked == ["sid.acc"]
+    assert mine.sources == [] and mine.unchecked == []  # the user's own word, not somebody's memory
+    recalled = {"sources": {"a": {"title": "A", "checked": False}, "b": {"title": "B", "checked": True}},
+                "points": {"sid.acc": {"baseline": 10, "sota": 60, "source": "b", "baseline_source": "a"},
+                           "pr.per": {"baseline": 80, "sota": 5, "source": "b"}}}  # fmt: skip
+    path.write_text(json.dumps(recalled))
+    assert read_reference(path).unchecked == ["sid.acc"] and len(read_reference(path).sources) == 2
     for points, message in [
         ({}, "has no points"),
         ({"sid.accuracy": {"baseline": 0, "sota": 1}}, "has a point for 'sid.accuracy'"),

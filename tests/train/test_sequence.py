@@ -1,10 +1,12 @@
 """One task after the other: each starts from the last one's weights, all merge with the first's θ0."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import Interrupted, SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.runs import set_latest
@@ -118,6 +120,32 @@ def test_a_mistake_in_a_later_part_can_be_mended(words, tmp_path):
     first = (tmp_path / "chain" / "1-asr" / "metrics.jsonl").read_text()
     assert train(8).finished
     assert (tmp_path / "chain" / "1-asr" / "metrics.jsonl").read_text() == first  # not trained again
+
+
+def test_begun_parts_keep_their_places(words, tmp_path):
+    def train(*names):
+        tasks = ", ".join(f"{name}: {{task: asr, head: linear}}" for name in names)
+        return finetune([*words, "task=sequential", f"task.tasks={{{tasks}}}", "trainer.steps=2"], tmp_path / "chain")
+
+    first = train("one", "two")
+    shutil.rmtree(first.finetuned)
+    for name in ("config.yaml", "pretrained.json", "metrics.jsonl"):
+        (first.folder / name).unlink()
+    shutil.rmtree(first.folder / "2-two")  # as where it was stopped in between
+    with pytest.raises(UsageError, match=r"holds 1-one, and these parts are 1-two, 2-one; choose another --out"):
+        train("two", "one")
+    assert train("one", "two").finished
+
+
+def test_an_interruption_names_the_folder_of_the_whole(words, tmp_path, monkeypatch):
+    from speechft.train import loop
+
+    monkeypatch.setattr(loop.StopSignal, "asked", property(lambda self: True, lambda self, value: None), raising=False)
+    more = ["task=sequential", "task.tasks={one: {task: asr, head: linear}}", "trainer.steps=3"]
+    with pytest.raises(
+        Interrupted, match=rf"after step 1 of 1-one; run the same command with --out {tmp_path}/chain to"
+    ):
+        finetune([*words, *more], tmp_path / "chain")
 
 
 def test_mistakes_are_explained(words, chain, tmp_path):

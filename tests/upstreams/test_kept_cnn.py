@@ -103,3 +103,19 @@ def test_half_precision_has_entries_of_its_own(upstream_folder, waves):
         half, _ = upstream.features(waves)
     assert kept.found == 0 and half.dtype == torch.bfloat16
     assert torch.equal(upstream.features(waves)[0], full) and kept.found == 3
+
+
+def test_crops_beside_whole_waveforms_are_computed(upstream_folder, waves):
+    """As where a task crops what is long: what was announced is found, the rest is computed, alone."""
+    upstream = load_upstream(upstream_folder)
+    kept = _announced(upstream, waves)
+    upstream(waves)
+    mixed = [waves[0], waves[1][100:], waves[2]]
+    found = upstream(mixed)
+    assert (kept.found, kept.computed) == (2, 3)
+    upstream.keep_cnn("memory", 1.0)  # announces nothing
+    plain = upstream(mixed)
+    assert torch.equal(found.frames, plain.frames)
+    for a, b in zip(found.states, plain.states, strict=True):
+        for row, count in enumerate(plain.frames):
+            assert torch.allclose(a[row, :count], b[row, :count], atol=1e-5)
