@@ -60,7 +60,7 @@ def _composed(primary: str, overrides: Sequence[str], section: str | None) -> di
             config = hydra_compose(primary, overrides=spelled_out(primary, overrides))
         chosen = config if section is None else config[section]
         container = OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: a group without a choice
         raise _explained(primary, error) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
@@ -113,6 +113,8 @@ def _explained(primary: str, error: Exception) -> UsageError:
         key, value = found.groups()
         swept = "; -m makes a run of each" if primary == "train" else ""
         return UsageError(f"{key}={value} is several values", f"a list has brackets: {key}=[{value}]{swept}")
+    if "Config group override must be a string" in text:
+        return UsageError("a group is given no choice (GROUP=null)", "leave the word out, or name one of configs/GROUP")
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
 

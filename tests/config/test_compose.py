@@ -68,6 +68,11 @@ def test_unknown_choices_list_the_known_ones():
         compose("train", ["strategy=stabel"])
 
 
+def test_a_group_without_a_choice_is_wrong_use():
+    with pytest.raises(UsageError, match=r"a group is given no choice \(GROUP=null\); leave the word out"):
+        compose("train", ["experiment=null"])
+
+
 def test_a_missing_value_is_named():
     with pytest.raises(UsageError, match=r"data\.root has no value"):
         compose("train", ["data=librispeech"])
