@@ -14,7 +14,7 @@ from speechft.analysis.learned import learned_weights
 from speechft.analysis.models import Model, choose
 from speechft.checkpoints.stream import FolderReader
 from speechft.console import progress, say
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import cache_dir, read_json, sha256_json, write_json
 from speechft.runs import runs_root
 from speechft.versions import versions
@@ -72,11 +72,13 @@ def analyze(
         What `analysis.json` holds.
 
     Raises:
-        UsageError: models or audio that are not there, nothing to compare with.
+        UsageError: models or audio that are not there, nothing to compare with, batches of no length.
         SpeechFTError: models that do not fit together, features that are not finite, a full disk.
     """
     from speechft.superb.settings import resolve_device
 
+    if batch_seconds is not None and not (batch_seconds > 0 and math.isfinite(batch_seconds)):
+        raise UsageError(f"batches of {batch_seconds:g} seconds", "give --batch-seconds a number above 0, such as 60")
     began = time.monotonic()
     place = resolve_device(device)
     chosen = choose(words, base)

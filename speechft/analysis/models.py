@@ -11,6 +11,7 @@ from speechft.checkpoints.convention import settled
 from speechft.config.compose import read_config
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json
+from speechft.merge.record import read_record
 from speechft.runs import Run, find_run, is_run, runs_root
 from speechft.superb.sources import model_name
 
@@ -138,7 +139,7 @@ def _of_folder(folder: Path) -> Model:
     settings = {"name": model_name(folder), "source": str(folder)}
     owner = folder.parent if folder.name == "finetuned" else folder.parent.parent
     run = Run(owner) if is_run(owner) and (folder == owner / "finetuned" or folder.parent.name == "merged") else None
-    record = read_json(folder / "merge.json") if (folder / "merge.json").is_file() else {}
+    record = read_record(folder)
     alpha = record.get("alpha")
     alpha = float(alpha) if isinstance(alpha, (int, float)) else 1.0 if folder.name == "finetuned" else None
     method = str(record["method"]) if record.get("method") else None
@@ -151,8 +152,7 @@ def _of_folder(folder: Path) -> Model:
         place = str(run.folder)
         return Model(str(settings["name"]), settings, series, strategy, alpha, method, _pretrained(run), place)
     origin = None
-    parents = [one for one in record.get("parents", ()) if isinstance(one, Mapping)]
-    base = next((one for one in parents if one.get("role") == "pretrained"), None)
+    base = next((one for one in record.get("parents", ()) if one.get("role") == "pretrained"), None)
     if base is not None:
         # the merged folder says how its parents hear; the file of a published base model says otherwise
         said = settled(read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ _METRICS = {"acc": "accuracy", "slot_type_f1": "f1", "slot_value_cer": "cer"}
 
 def metadata(
     existing: Mapping[str, Any], name: str, scores: Sequence[Score], base_model: str | None, relation: str,
-    license: str | None,
+    license: str | None, library: str = "transformers",
 ) -> Any:  # fmt: skip
     """The card's YAML header as `huggingface_hub.ModelCardData`, with `model-index` for the scores.
 
@@ -42,10 +41,11 @@ def metadata(
         base_model: the pre-trained model's name on the Hub; None where it is not there.
         relation: to it: `merge` or `finetune`.
         license: its identifier on the Hub.
+        library: what loads it, where the header does not say.
     """
     from huggingface_hub import ModelCardData
 
-    values: dict[str, Any] = {**existing, "library_name": "transformers", "pipeline_tag": "feature-extraction"}
+    values: dict[str, Any] = {"library_name": library, **existing, "pipeline_tag": "feature-extraction"}
     values["tags"] = list(dict.fromkeys([*(existing.get("tags") or ()), "speech", "speechft"]))
     if base_model:
         values |= {"base_model": base_model, "base_model_relation": relation}
@@ -130,13 +130,3 @@ def card(folder: Path) -> tuple[dict[str, Any], str]:
     header = found.data.to_dict()
     header.pop("model-index", None)  # made anew
     return header, found.text
-
-
-def without_places(text: str) -> str:
-    """Absolute paths in backticks, which say where this machine keeps things, by their last two names."""
-    return re.sub(r"`(/[^`]+)`", lambda found: f"`{last_names(found.group(1))}`", text)
-
-
-def last_names(path: str) -> str:
-    """`/home/me/runs/a/finetuned` -> `a/finetuned`; what is no absolute path stays."""
-    return "/".join(Path(path).parts[-2:]) if path.startswith("/") and len(Path(path).parts) > 2 else path

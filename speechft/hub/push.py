@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from speechft.checkpoints.stream import FolderReader
 from speechft.checkpoints.weight_files import WEIGHTS
@@ -15,11 +18,17 @@ from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder
 from speechft.hub import card
+from speechft.hub.places import absolute, shown, without_places
+from speechft.merge.card import library
+from speechft.merge.norms import square_sum
+from speechft.merge.record import read_record
 from speechft.report.collect import Score, read_metrics
 from speechft.report.columns import place, title
 from speechft.report.recipes import differences, recipe
 from speechft.runs import Run, is_run
 
+_PIECE = 1 << 20
+"""Elements that are looked at at once."""
 _CLIENTS = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
 """What huggingface_hub speaks HTTP with, by version; their errors have no common class."""
 
@@ -71,10 +80,26 @@ def model_folder(path: Path) -> Path:
     return path
 
 
+def check_name(repo: str) -> None:
+    """Whether a repository may be called so: `OWNER/NAME` or `NAME`.
+
+    Raises:
+        UsageError: it may not.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UsageError(f"{repo} is no name of a repository", "such as OWNER/NAME") from error
+
+
 def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | None = None) -> Parcel:
     """Everything that will be sent, made without the network.
 
-    Absolute paths of this machine in card and `merge.json` are cut to their last two names; hashes say what they were.
+    Absolute paths of this machine in card and `merge.json` are cut to their last two names, and those of statistics to
+    the last one; hashes say what they were.
 
     Args:
         folder: a Hugging Face folder.
@@ -83,12 +108,17 @@ def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | 
         license: identifier for the card.
 
     Raises:
+        UsageError: an impossible name.
         SpeechFTError: damaged weights or results.
     """
+    check_name(repo)
     reader = FolderReader(folder)
-    sha256 = reader.sha256()
-    reader.close()
-    record = read_json(folder / "merge.json") if (folder / "merge.json").is_file() else {}
+    try:
+        sha256 = reader.sha256()
+        _check_finite(reader)
+    finally:
+        reader.close()
+    record = read_record(folder)
     run = next((one for one in (folder.parent, folder.parent.parent) if is_run(one)), None)
     parent = _parent(record, run)
     places = [*superb, *([run / "superb"] if run else [])]
@@ -101,9 +131,15 @@ def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | 
     header, text = card.card(folder)
     name = repo.rpartition("/")[2]
     relation = "merge" if record else "finetune"
-    data = card.metadata(header, name, scores, _hub_name(parent), relation, license)
+    data = card.metadata(
+        header, name, scores, _hub_name(parent), relation, license, library(reader.config.get("model_type"))
+    )
     titles = {card.column_key(one): title(card.column_key(one), one.higher_better) for one in scores}
-    parts = [card.without_places(text).strip(), _choice(folder, sha256), card.results(scores, titles, base)]
+    parts = [
+        without_places(text, absolute(record)).strip(),
+        _choice(folder, sha256),
+        card.results(scores, titles, base),
+    ]
     readme = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.strip() for part in parts if part) + "\n"
 
     files: dict[str, Path | str] = {
@@ -111,8 +147,7 @@ def parcel(folder: Path, repo: str, superb: Sequence[Path] = (), license: str | 
     }
     files["README.md"] = readme
     if record:
-        shown = {**record, "parents": [{**one, "path": card.last_names(str(one["path"]))} for one in record["parents"]]}
-        files["merge.json"] = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+        files["merge.json"] = json.dumps(shown(record), indent=2, ensure_ascii=False) + "\n"
     return Parcel(files, scores)
 
 
@@ -131,13 +166,9 @@ def push(contents: Parcel, repo: str, public: bool = False, update: bool = False
         SpeechFTError: the Hub cannot be reached, or refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise UsageError(f"{repo} is no name of a repository", "such as OWNER/NAME") from error
+    check_name(repo)
     if not get_token():
         raise UsageError("there is no token for the Hugging Face Hub", "log in with hf auth login, or set HF_TOKEN")
     api = HfApi(library_name="speechft")
@@ -171,6 +202,20 @@ def push(contents: Parcel, repo: str, public: bool = False, update: bool = False
             f"the Hugging Face Hub cannot be reached ({type(error).__name__})",
             "check the network; --dry-run needs none",
         ) from error
+
+
+def _check_finite(reader: FolderReader) -> None:
+    for name in reader.names():
+        info = reader.info(name)
+        if not info.dtype.is_floating_point:
+            continue
+        for start in range(0, info.size, _PIECE):
+            piece = reader.read(name, start, min(start + _PIECE, info.size))
+            if not math.isfinite(square_sum(piece if piece.dtype == torch.float64 else piece.float())):
+                raise SpeechFTError(
+                    f"{name} of {reader.folder} is not finite (NaN or infinite)",
+                    "its weights are broken: make it again",
+                )
 
 
 def _refused(repo: str, error: Any) -> SpeechFTError:

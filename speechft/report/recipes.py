@@ -8,6 +8,7 @@ from typing import Any
 from speechft.superb.settings import WITHOUT_EFFECT
 
 _SHOWN = 60  # letters of a value
+_CROPPING = ("sid", "ks", "asv")  # tasks that draw parts of files at random: `crops` of others says nothing
 
 
 def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     settings["compile"] = bool(record.get("compile", False))
     settings["frames_dtype"] = record.get("frames_dtype", "float32")
     settings["data"] = record.get("data")
-    if "train" in record.get("streamed", ()) and "crops" in settings:
+    if "train" in record.get("streamed", ()) and "crops" in settings and record.get("task") in _CROPPING:
         settings["crops"] = "drawn anew"  # docs/superb.md, where the engines can differ
     if record.get("lists"):
         settings["lists"] = record["lists"]

@@ -258,3 +258,22 @@ def test_readers_and_upstreams_agree_on_the_hash(place):
 
     reader = FolderReader(place / "base")
     assert streamed_sha256(reader.names(), reader.read) == load_upstream(place / "base").identity.sha256
+
+
+@pytest.mark.usefixtures("without_plots")
+@pytest.mark.parametrize("seconds", ["-3", "0", "nan", "inf"])
+def test_batches_of_no_length(place, tmp_path, capsys, seconds):
+    words = ["analyze", str(place / "runs" / "mine"), "--batch-seconds", seconds, "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"speechft: error: batches of {seconds} seconds; ") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"parents": {"path": "x"}}', '{"parents": [[]]}'])
+def test_a_record_that_is_none(place, tmp_path, capsys, text):
+    model = tmp_path / "model"
+    shutil.copytree(place / "runs" / "mine" / "merged" / "alpha-0.5", model)
+    (model / "merge.json").write_text(text)
+    assert main(["analyze", str(place / "base"), str(model), "--weights-only", "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"speechft: error: {model}/merge.json is no record of a merge; merge again, or remove the file"

@@ -108,14 +108,14 @@ def test_statistics_of_checkpoints_are_refused_before_anything_is_heard(run, tmp
     assert told.asked == []
 
 
-def test_two_sweeps_at_once_leave_each_others_models_alone(trained, tmp_path):
+def test_two_sweeps_at_once_leave_each_others_models_alone(tmp_path):
     base = save_upstream(tmp_path / "base", seed=3)
     shutil.copytree(base, tmp_path / "tuned")
     weights = load_file(base / "model.safetensors")
     save_file({name: value + 0.01 for name, value in weights.items()}, tmp_path / "tuned" / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
     parents = Candidates("mine", {"name": "tiny", "source": str(base)}, [tmp_path / "tuned"], {"check": False})
-    alphas = [round(0.05 * number, 2) for number in range(1, 11)]
+    alphas = [round(0.05 * number, 2) for number in range(1, 6)]
     scores = {alpha: (1.0 - alpha, alpha) for alpha in [0.0, *alphas]}
     pids = []
     for number in range(2):
@@ -137,3 +137,17 @@ def test_the_command_finds_it_first(run, capsys, monkeypatch):
     monkeypatch.setattr("speechft.choosing.drift.Drift.score", lambda *_: pytest.fail("scored"))
     assert main(["merge", str(run.folder), "--alpha", "auto", "--method", "model_stock"]) == 2
     assert capsys.readouterr().err.startswith("speechft: error: model_stock takes at least 2 fine-tuned models")
+
+
+def test_the_command_calls_results_by_what_was_chosen(run, capsys, monkeypatch):
+    def caught(tasks, cfg, out, scratch, names, *rest):
+        raise SpeechFTError(f"{names(0.0)} {names(0.5)}")
+
+    monkeypatch.setattr("speechft.choosing.superb.Superb", caught)
+    said = set()
+    for words in ([], ["--method", "ties"], ["--method", "ties", "--set", "density=0.5"], ["--keep", "cnn"]):
+        assert main(["merge", str(run.folder), "--alpha", "auto", "--score", "superb", *words]) == 1
+        base, name = capsys.readouterr().err.split()[-2:]
+        assert base == "tiny" and name.startswith("trained-")
+        said.add(name)
+    assert len(said) == 4 and "trained-alpha-0.5" in said

@@ -1,19 +1,23 @@
 """Handing over: what is sent is what a dry run writes, the Hub's own parser reads the scores, refusals are one line."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 import transformers
 from fake_hub import FakeHub
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from small import save_upstream
+from safetensors.torch import load_file, save_file
+from small import save_upstream, tone
 
 from speechft.checkpoints.folder import write_folder
 from speechft.cli.main import main
-from speechft.errors import UsageError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.hub.push import model_folder, parcel
 from speechft.merge.merge import merge
 from speechft.upstreams.load import load_upstream
@@ -89,6 +93,72 @@ def test_no_path_of_this_machine_is_told(workplace):
     record = json.loads(parcel(folder, "me/speech").files["merge.json"])
     assert record["parents"][1]["path"] == "run/finetuned" and len(record["parents"][1]["sha256"]) == 64
     assert "`run/finetuned`" in parcel(folder, "me/speech").files["README.md"]
+
+
+def test_no_place_of_statistics_is_told(workplace, tmp_path):
+    """In cards of today and of before, which had whole paths."""
+    run, _ = workplace
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", tone(0.2, 200.0 * (number + 1)), 16_000)
+    base = run.parent / "base"
+    (model,) = merge(base, [run / "finetuned"], [0.5], "fisher", tmp_path / "out", corpus=str(tmp_path), check=False)
+    record = json.loads((model.folder / "merge.json").read_text())
+    paths = [Path(one) for one in record["choices"]["statistics"]]
+    readme = (model.folder / "README.md").read_text()
+    for text in (readme, f"{readme}\nParameters: `statistics` {paths[0]} {paths[1]}, and ({paths[0]}).\n"):
+        (model.folder / "README.md").write_text(text)
+        files = parcel(model.folder, "me/speech").files
+        told = files["README.md"] + files["merge.json"]
+        assert str(tmp_path) not in told and str(run.parent) not in told
+        choices = json.loads(files["merge.json"])["choices"]
+        assert choices["statistics"] == [path.name for path in paths]
+        assert choices["statistics_sha256"] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        assert all(one in told for one in [*choices["statistics"], *choices["statistics_sha256"]])
+        assert choices["statistics_sha256"][0] in files["README.md"]
+
+
+def test_whose_loader_a_card_names(workplace, tmp_path, decoar2_file):
+    _, folder = workplace
+
+    def named(folder):
+        return ModelCard(parcel(folder, "me/speech").files["README.md"]).data.library_name
+
+    assert named(folder) == "transformers"
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "README.md").write_text("---\nlibrary_name: mine\n---\n# X\n")
+    assert named(other) == "mine"
+    for text in ("---\ntags: [x]\n---\n# X\n", "# X\n"):
+        (other / "README.md").write_text(text)
+        assert named(other) == "transformers"
+    (other / "README.md").unlink()
+    assert named(other) == "transformers"
+    upstream = load_upstream(decoar2_file)
+    with torch.no_grad():
+        for parameter in upstream.parameters():
+            parameter += 0.05
+    tuned = write_folder(tmp_path / "tuned", upstream.checkpoint())
+    assert named(tuned) == "speechft"  # it has no card
+    (model,) = merge(decoar2_file, [tuned], out=tmp_path / "merged", check=False)
+    assert named(model.folder) == "speechft"
+
+
+def test_weights_that_are_not_finite_are_not_handed_over(workplace, tmp_path):
+    _, folder = workplace
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["encoder.layer_norm.bias"][3] = float("inf")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SpeechFTError, match=r"^encoder\.layer_norm\.bias of \S+broken is not finite"):
+        parcel(broken, "me/speech")
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', '{"parents": 3}', '{"parents": ["x"]}'])
+def test_a_record_that_is_none(workplace, tmp_path, push, text):
+    _, folder = workplace
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    (other / "merge.json").write_text(text)
+    one_line(push(None, other, "me/speech", "--dry-run", tmp_path / "parcel"), 1, "merge.json is no record of a merge")
 
 
 def test_the_parent_on_the_hub_is_named(workplace, tmp_path):
@@ -184,7 +254,10 @@ def test_what_is_sent_is_what_a_dry_run_writes(workplace, tmp_path, push):
 def test_refusals_without_the_hub(workplace, tmp_path, push, monkeypatch):
     _, folder = workplace
     one_line(push(None, folder, "me/speech"), 1, "cannot be reached", "--dry-run")
-    one_line(push(None, folder, "a/b/c"), 2, "a/b/c is no name of a repository")
+    for name in ("a/b/c", "me/-speech", "me/sp eech"):
+        one_line(push(None, folder, name), 2, f"{name} is no name of a repository")
+        one_line(push(None, folder, name, "--dry-run", tmp_path / "parcel"), 2, f"{name} is no name of a repository")
+    assert not (tmp_path / "parcel").exists()
     one_line(push(None, tmp_path, "me/speech"), 2, "is no model")
     one_line(push(None, folder, "me/speech", "--superb", tmp_path / "none"), 2, "is no folder of results")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -126,7 +126,7 @@ def test_plain_s3prl_reads_the_folder_itself(family, tmp_path):
         assert torch.allclose(a, b[:, : a.shape[1]], atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio"])
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "unispeech-sat", "data2vec-audio", "sew"])
 def test_plain_transformers_loads_it_as_its_card_says(family, tmp_path):
     base = save_upstream(tmp_path / "base", family)
     (model,) = merge(base, [tuned(base, tmp_path / "tuned")], [0.25], out=tmp_path / "merged", to="hf")

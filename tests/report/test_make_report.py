@@ -7,6 +7,7 @@ import json
 import pytest
 from results import identity, write_accuracy, write_errors, write_result, write_run
 
+from speechft.config.locate import read_group
 from speechft.errors import SpeechFTError, UsageError
 from speechft.report.page import tables
 from speechft.report.recipes import differences, recipe
@@ -249,8 +250,6 @@ def test_a_model_is_compared_with_what_heard_as_it_did(tmp_path):
 
 def test_what_is_not_superbs_is_said_of_every_row(tmp_path):
     """Another corpus and other parts of LibriSpeech as well as another recipe; published rows stand beside."""
-    from speechft.config.locate import read_group
-
     official = {task: read_group("superb", task) for task in ("pr", "asr", "sid")}
     names = {"train": ["train-clean-100"], "dev": ["dev-clean"], "test": ["test-clean"]}
     for name, splits, corpus in (("one", names, None), ("two", {**names, "train": ["a", "b"]}, "synthetic demo")):
@@ -274,6 +273,15 @@ def test_the_rate_that_a_search_chose_is_no_other_recipe(tmp_path):
         write_accuracy(tmp_path / name, "sid", HALF, identity(name), settings=settings, lr=lr)
     report = make_report([tmp_path], base="one", draws=100)
     assert report["footnotes"] == {} and rows_of(report)["two"]["cells"]["sid.acc"]["difference"]["mean"] == 0
+
+
+def test_features_that_did_not_fit_are_no_other_recipe_where_nothing_is_cropped():
+    told = {}
+    for task in ("pr", "er", "sid", "ks", "asv"):
+        one = {"task": task, "settings": read_group("superb", task), "data": "x"}
+        told[task] = differences(recipe({**one, "streamed": ["train"]}), recipe(one))
+    assert told["pr"] == told["er"] == []
+    assert all(told[task][0].startswith("crops drawn anew instead of ") for task in ("sid", "ks", "asv"))
 
 
 def test_how_many_processes_worked_is_no_recipe():
