@@ -16,8 +16,6 @@ from speechft.data.audio import SAMPLE_RATE
 _WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed")
 _PHONES = ("B", "CH", "D", "F", "G", "K", "L", "M", "N", "P", "S", "T", "AA1", "AE1", "EH1", "IY1", "OW1", "UW1")
 _PHONES_A_SECOND = 10  # about what read speech has
-_SHORTEST = 4.0 / 8.2
-"""Of VoxCeleb1's utterances, by the mean one (`scale.OFFICIAL`)."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,11 @@ def _names(dev: bool, count: int) -> Sequence[str]:
 
 
 def _voxceleb(root: Path, sizes: Sizes, generator: np.random.Generator) -> None:
-    lines = []
+    official, lines = scale.OFFICIAL["sid"], []
+    shortest = sizes.speaker_seconds * (official.shortest or 0.0) / official.seconds["train"]
     for part, (folder, count) in enumerate(
         (("dev", sizes.speakers), ("dev", sizes.evaluated), ("test", sizes.evaluated)), start=1
     ):
-        shortest = sizes.speaker_seconds * _SHORTEST
         for number, seconds in enumerate(scale.lengths(sizes.speaker_seconds, shortest, count)):
             speaker = number % 4
             name = f"id{10001 + speaker}/video{part}/{number:05d}.wav"
