@@ -14,6 +14,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 def test_a_python_without_what_is_needed_gives_way_to_the_environments(name, tmp_path):
     """Python without site-packages (-S) stands for a system's own."""
     (tmp_path / "scripts").mkdir()
+    shutil.copy(SCRIPTS / "_environment.py", tmp_path / "scripts")
     script = shutil.copy(SCRIPTS / name, tmp_path / "scripts")
     command = [sys.executable, "-S", script, "one", "--two", "three four"]
     alone = subprocess.run(command, capture_output=True, text=True, env={})
@@ -30,6 +31,7 @@ def test_a_python_without_what_is_needed_gives_way_to_the_environments(name, tmp
 def test_an_environment_without_it_either_is_not_asked_again(tmp_path):
     """The same line, and no endless turn between two Pythons."""
     (tmp_path / "scripts").mkdir()
+    shutil.copy(SCRIPTS / "_environment.py", tmp_path / "scripts")
     script = shutil.copy(SCRIPTS / "crops", tmp_path / "scripts")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
     done = subprocess.run([sys.executable, "-S", script], capture_output=True, text=True, timeout=60, env={})
