@@ -23,6 +23,8 @@ OWN, CODE = "own", "upstream.py"
 _PREFIXES = ("hubert.", "wav2vec2.", "wavlm.", "unispeech_sat.", "data2vec_audio.", "sew.")
 WHISPER_ENCODER = ("model.encoder.", "encoder.")
 """How the encoder's names begin in a checkpoint of the whole model; a file of the encoder alone has no such prefix."""
+WHISPER_CLASS = "WhisperEncoder"
+"""transformers' name of the encoder alone, for `architectures`."""
 _HEADS = (
     "lm_head.", "classifier.", "projector.", "quantizer.", "project_q.", "project_hid.", "final_proj.",
     "label_embs_concat", "label_embeddings_concat", "layer_norm_for_extract.", "speaker_proj.", "tdnn.", "objective.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from speechft.checkpoints.loading import library
 from speechft.checkpoints.stream import FolderReader
 from speechft.checkpoints.weight_files import WEIGHTS
 from speechft.console import say
@@ -19,7 +20,6 @@ from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder
 from speechft.hub import card
 from speechft.hub.places import absolute, shown, without_places
-from speechft.merge.card import library
 from speechft.merge.norms import square_sum
 from speechft.merge.record import read_record
 from speechft.report.collect import Score, read_metrics

@@ -6,26 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_AUTO = "`transformers.AutoModel.from_pretrained(folder)` or "
-_LOADERS = {
-    # AutoModel would put a decoder with random weights beside it, and the encoder's under names it does not look for
-    "whisper": "`transformers.models.whisper.modeling_whisper.WhisperEncoder.from_pretrained(folder)` or ",
-    "decoar2": "",
-    "own": "",
-}
-"""How transformers loads a family, where it is not `AutoModel`."""
-_NO_AUTO = """
-`AutoModel` is not the way: it makes a whole Whisper of random weights and says so in a warning only.
-"""
+from speechft.checkpoints.loading import how_to_load, library
+
 _TORCHAUDIO = """
 By itself, `s3prl.hub` of s3prl 0.4.18 needs torchaudio 2.8 or earlier: later ones lack `set_audio_backend` and
 `sox_effects`, which it calls when it is imported. Inside speechft nothing is needed.
 """
-
-
-def library(family: Any) -> str:
-    """Whose loader opens a folder of this family: `transformers`, or `speechft` alone."""
-    return "transformers" if _LOADERS.get(str(family), _AUTO) else "speechft"
 
 
 def merged_card(record: Mapping[str, Any]) -> str:
@@ -55,9 +41,7 @@ The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weig
 {100 * record["applied"]["relative"]:.2f} % of that norm, was applied. Weights sha256
 `{record["sha256"]}`; everything else is in `merge.json`.
 
-Load it with {_LOADERS.get(family, _AUTO)}`speechft.load_upstream(folder)`. Input normalisation
-is in `preprocessor_config.json` (`do_normalize`).
-{_NO_AUTO if family == "whisper" else ""}{native}
+{how_to_load(family)}{native}
 Made with {made}.
 """
 

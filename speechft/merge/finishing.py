@@ -12,7 +12,7 @@ import torch
 
 from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN, WHISPER_CLASS
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
@@ -36,7 +36,7 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     """
     config = parents.base.config
     if config.get("model_type") == "whisper":  # of a whole model, too, the encoder alone is merged
-        config = {**config, "architectures": ["WhisperEncoder"]}
+        config = {**config, "architectures": [WHISPER_CLASS]}
     # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", config), ("preprocessor_config.json",
                                                               {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechft.checkpoints.loading import how_to_load, library
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
@@ -141,8 +142,9 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         outcome = training.go()
         strategy.end(upstream)
         if first:
-            card = _card(run, settings, upstream.identity.as_dict(), outcome.chosen)
-            write_folder(run.finetuned, upstream.checkpoint(), {"README.md": card})
+            weights = upstream.checkpoint()
+            card = _card(run, settings, upstream.identity, weights.config.get("model_type"), outcome.chosen)
+            write_folder(run.finetuned, weights, {"README.md": card})
             say(f"fine-tuned upstream: {run.finetuned}")
         accelerator.wait_for_everyone()
     return run
@@ -205,18 +207,19 @@ def _keep_cnn(upstream: Upstream, strategy: Strategy, trainer: Mapping[str, Any]
     return upstream.keep_cnn(trainer["keep_cnn"], float(trainer["keep_cnn_gb"]))
 
 
-def _card(run: Run, settings: Mapping[str, Any], identity: Mapping[str, Any], last: int) -> str:
+def _card(run: Run, settings: Mapping[str, Any], identity: Identity, family: Any, last: int) -> str:
     total = int(settings["trainer"]["steps"])
     steps = f"{total}" if last == total else f"the first {last} of {total}"
     return f"""---
-library_name: transformers
+library_name: {library(family)}
 tags: [speech, speechft]
 ---
 # {run.folder.name}
 
-Fine-tuned from `{identity["source"]}` (weights sha256 `{identity["sha256"]}`) with the strategy
+Fine-tuned from `{identity.source}` (weights sha256 `{identity.sha256}`) with the strategy
 `{settings["strategy"]["name"]}` on the task `{settings["task"]["name"]}`: {steps} steps, peak
 learning rate {settings["trainer"]["lr"]}, seed {settings["seed"]}. The task's head is not part of it.
 
+{how_to_load(family)}
 This is θ' of Speech-FT (arXiv 2502.12672); stage 2 (`speechft merge`) interpolates it with its parent.
 """

@@ -20,10 +20,13 @@ def read_trainer(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The group as given, with `precision` as `no`, `bf16` or `fp16`.
 
     Raises:
-        UsageError: an unknown setting or an impossible value.
+        UsageError: an unknown setting, a missing one, or an impossible value.
         MissingExtraError: a tracker that is not installed.
     """
     trainer = dict(settings)
+    lacking = sorted(set(_KNOWN) - trainer.keys())
+    if lacking:  # a configuration from Python, or one that an earlier version stored
+        raise UsageError(f"the trainer lacks {', '.join(lacking)}", "configs/trainer/default.yaml has them all")
     for key in _COUNTS:
         if isinstance(trainer[key], bool) or not isinstance(trainer[key], int) or trainer[key] < 1:
             raise UsageError(f"trainer.{key} is {trainer[key]!r}", "give a whole number of at least 1")

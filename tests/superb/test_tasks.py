@@ -141,6 +141,20 @@ def test_snips_without_audio(tmp_path):
         get_task("sf").check({"snips": str(root)}, settings_for("sf"))
 
 
+def test_snips_without_some_audio(tmp_path, capsys):
+    root = make_snips(tmp_path / "snips") or tmp_path / "snips"
+    settings = {**settings_for("sf"), "train_speakers": ["Ivy", "Joey"], "dev_speakers": ["Amy"],
+                "test_speakers": ["Brian"]}  # fmt: skip
+    get_task("sf").check({"snips": str(root)}, settings)
+    assert capsys.readouterr().err == ""
+    for name in ("Brian-snips-test-1", "Nobody-snips-test-1"):  # Nobody is not among the speakers
+        (root / "test" / f"{name}.wav").unlink()
+    get_task("sf").check({"snips": str(root)}, settings)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"sf: {root}/test has no audio of 1 of all.iob.snips.txt's utterances (Brian-snips-test-1); "
+                    "they are left out"]  # fmt: skip
+
+
 def test_wrong_settings():
     with pytest.raises(UsageError, match="unknown SUPERB task 'xy'; known: pr, asr, ks, qbe"):
         get_task("xy")

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from speechft.config.compose import compose_section
 from speechft.errors import MissingExtraError, SpeechFTError, UsageError
 from speechft.tasks.ctc import CtcTask
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
+from speechft.train.options import read_trainer
 from speechft.train.selection import Selection
 
 
@@ -260,3 +262,10 @@ def test_wandb_goes_on_in_the_same_run(words, tmp_path, monkeypatch):
     finetune(words, run.folder)
     assert len(calls) == 2 and calls[0]["id"] == calls[1]["id"] and calls[1]["resume"] == "allow"
     assert [values["loss"] for step, values in logged if "loss" in values][:8] == _losses(run)
+
+
+def test_a_trainer_that_lacks_a_setting_is_refused_by_name():
+    trainer = compose_section("train", [], "trainer")
+    del trainer["eval_seconds"], trainer["clip"]
+    with pytest.raises(UsageError, match=r"the trainer lacks clip, eval_seconds; configs/trainer/default\.yaml"):
+        read_trainer(trainer)

@@ -127,6 +127,8 @@ def test_the_documented_command_trains_it_and_everything_after_works(apc, libris
     before, after = load_upstream(settings(apc)), load_upstream(run.finetuned)
     assert record["sha256"] == before.identity.sha256 != after.identity.sha256
     assert record["family"] == before.identity.family == after.identity.family
+    said = (run.finetuned / "README.md").read_text()
+    assert "library_name: speechft" in said and "AutoModel" not in said
     (merged,) = merge_run(run, [0.25])
     assert load_upstream(merged.folder).identity.family == before.identity.family
     (swa,) = merge_run(run, [0.5], checkpoints=sorted(run.checkpoints.glob("step-*")), out=tmp_path / "swa")

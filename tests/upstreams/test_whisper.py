@@ -89,3 +89,17 @@ def test_it_fine_tunes_and_its_positions_stay(whisper_folder, tmp_path):
     before, after = (load_file(folder / "model.safetensors") for folder in (whisper_folder, done.finetuned))
     same = {name for name in after if torch.equal(before[name], after[name])}
     assert same == {"embed_positions.weight"}
+    said = (done.finetuned / "README.md").read_text()
+    assert "library_name: transformers" in said and "WhisperEncoder.from_pretrained" in said
+    assert "AutoModel.from_pretrained" not in said
+    assert json.loads((done.finetuned / "config.json").read_text())["architectures"] == ["WhisperEncoder"]
+    theirs, told = WhisperEncoder.from_pretrained(done.finetuned, output_loading_info=True)
+    assert not any(told.values())
+    assert all(torch.equal(tensor, after[name]) for name, tensor in theirs.state_dict().items())
+
+
+def test_what_is_left_of_a_whole_whisper_is_called_an_encoder(whisper_folder):
+    config = json.loads((whisper_folder / "config.json").read_text())
+    upstream = load_upstream(whisper_folder)
+    upstream.original_config = {**config, "architectures": ["WhisperModel"]}
+    assert upstream.checkpoint().config == {**config, "architectures": ["WhisperEncoder"]}

@@ -43,6 +43,16 @@ def slots_of(sentence: str) -> list[str]:
     return slots.split(" ")[1:-1]
 
 
+def absent(root: Path, folder: str, speakers: Sequence[str]) -> list[str]:
+    """Names of these speakers' utterances in `folder` that have a line in the transcripts and no audio.
+
+    s3prl passes over them, so a copy that was cut short would be scored on what is left and look complete.
+    """
+    there = {wav.stem for wav in (root / folder).rglob("*.wav")}
+    begins = tuple(f"{speaker}-snips-{folder}-" for speaker in speakers)
+    return [name for name in read_transcripts(root / TRANSCRIPTS) if name.startswith(begins) and name not in there]
+
+
 class SnipsDataset(Buckets):
     """Utterances of a split's speakers, from the longest to the shortest label sequence (see `Buckets`).
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from speechft.console import say
 from speechft.data.slots import characters
 from speechft.files import write_text
 from speechft.superb.readers import snips
@@ -30,6 +31,16 @@ class SF(CTCTask):
         "snips": "Audio SNIPS as SUPERB prepares it, the link is under SF in s3prl's downstream/docs/superb.md",
     }
     extra_keys = ("bucketing", "rnn_dims", "dropout", "specaug", "train_speakers", "dev_speakers", "test_speakers")
+
+    def check(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Audio that lacks behind the transcripts is told, not refused: the lines may be more than the corpus has."""
+        super().check(data, settings)
+        root = self.root(data, "train")
+        for split, folder in _FOLDERS.items():
+            gone = snips.absent(root, folder, settings[f"{split}_speakers"])
+            if gone:
+                say(f"sf: {root / folder} has no audio of {len(gone)} of {snips.TRANSCRIPTS}'s utterances "
+                    f"({', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}); they are left out")  # fmt: skip
 
     def missing_inside(self, data: Mapping[str, Any], there: Collection[str]) -> list[str]:
         del there
