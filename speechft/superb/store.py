@@ -23,7 +23,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
 from speechft.superb.shards import Compute, Making
 
-VERSION = 2
+VERSION = 3
 """Of the code that turns files and weights into features (upstreams/, extract.py, the tasks' reading). Raise it by hand
 with every change after which the same weights and files give other features: stored ones and finished results are then
 made again."""
