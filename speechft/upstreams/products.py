@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 _BLOCK = 4096
-"""Windows of the first layer at a time: 8 MB of float32 that stay in the processor's cache from product to activation."""
+"""Windows of the first layer at a time: their 8 MB of float32 stay in the processor's cache up to the activation."""
 
 
 def serves(hidden: Tensor) -> bool:
