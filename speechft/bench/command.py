@@ -44,6 +44,7 @@ medians. The last line on stdout is one JSON object with every figure."""
 _MERGE = """examples:
   scripts/bench merge
   scripts/bench merge --size large --repetitions 5 --mergekit ~/mergekit/bin/python
+  scripts/bench merge --cold --folder /data/checkpoints
 
 Two models of HuBERT's size with random weights; every side in a process of its own, in turns; medians. The last line on
 stdout is one JSON object with every figure; ratio is bytes a second by those of a plain file copy."""
@@ -138,6 +139,7 @@ def _merge(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         "--mergekit", metavar="PYTHON", help="python of an environment that has it; else it is left out"
     )
     parser.add_argument("--folder", metavar="DIR", help="whose disk to work on (default: the system's temporary one)")
+    parser.add_argument("--cold", action="store_true", help="read the parents from the disk, not from the file cache")
     return _run(parser, "merge", words)
 
 

@@ -7,7 +7,8 @@
 | published | the published script's way: everything loaded, one dictionary merged, `torch.save` |
 | mergekit | its `linear`, in the environment whose python `--mergekit` names |
 
-Each in a process of its own, in turns, the parents in the system's file cache for all, the result flushed to the disk.
+Each in a process of its own, in turns, the parents in the system's file cache for all (`--cold`: for none, as on the
+first use of files or where memory is short), the result flushed to the disk.
 Bytes are those of the weights read and written: two models and one for a merge, one and one for the copy.
 """
 
@@ -55,6 +56,7 @@ class Setting:
     mergekit: str | None = None
     folder: str | None = None
     threads: int | None = None
+    cold: bool = False
     seed: int = 0
 
     @classmethod
@@ -67,6 +69,8 @@ class Setting:
         check_counts(arguments, ("repetitions", "threads"))
         if arguments.size not in SIZES:
             raise UsageError(f"unknown --size {arguments.size!r}", f"known: {', '.join(SIZES)}")
+        if arguments.cold and not hasattr(os, "posix_fadvise"):
+            raise UsageError("--cold needs a system that can be told to forget files", "leave it out")
         if arguments.mergekit and not Path(arguments.mergekit).is_file():
             raise UsageError(f"--mergekit {arguments.mergekit} is no file", "give the python of its environment")
         return cls(**{name: getattr(arguments, name) for name in cls.__dataclass_fields__})
@@ -121,6 +125,8 @@ def _measure(setting: Setting, folder: Path) -> dict[str, Any]:
     for repetition in range(setting.repetitions):
         for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
             out = folder / f"{name}-out"
+            if setting.cold:
+                forget(base, tuned)
             taken[name].append(_run(pythons[name], name, base, tuned, out, setting.threads))
             if name != "copy":
                 differ[name] = _difference(base, tuned, out)
@@ -149,6 +155,15 @@ def _measure(setting: Setting, folder: Path) -> dict[str, Any]:
         "device_name": f"{os.cpu_count()} CPUs",
         "versions": versions(),
     }
+
+
+def forget(*folders: Path) -> None:
+    """Take all files of these folders out of the system's file cache (Linux, BSD)."""
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)  # what is not yet on the disk would stay
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def _no_mergekit(python: str | None) -> str | None:
@@ -206,7 +221,7 @@ def table(record: dict[str, Any]) -> list[str]:
     """The figures for people, as Markdown."""
     lines = [
         f"HuBERT {record['size']} with random weights, {record['parent_bytes'] / 1e6:.0f} MB; {record['device_name']}; "
-        f"medians of {record['repetitions']}",
+        f"files {'read from the disk' if record['cold'] else 'in the cache'}; medians of {record['repetitions']}",
         "",
         "| | seconds | CPU seconds | MB a second | by the copy | peak MB | by a parent |",
         "|---|---|---|---|---|---|---|",

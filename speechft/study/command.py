@@ -12,7 +12,7 @@ from speechft.cli.main import guarded
 from speechft.console import progress, say
 from speechft.errors import UsageError
 from speechft.study.pieces import run_piece
-from speechft.study.plan import SCENARIOS, STRATEGIES, Piece, Plan
+from speechft.study.plan import SCENARIOS, STRATEGIES, USUAL, Piece, Plan
 from speechft.study.probes import Tables
 from speechft.workers import start_worker
 
@@ -24,6 +24,7 @@ _EPILOG = """DATA holds three tables of real speech, with the paths in them star
 examples:
   scripts/study data work hubert_nano
   scripts/study data work hubert_nano whisper_tiny=weights/whisper_tiny_encoder --scenarios pr --seeds 2
+  scripts/study data work hubert_nano --scenarios pr --strategies lora dora
   scripts/study data work --page
 
 A piece is one upstream fine-tuned in one way with one seed; its result is a JSON in docs/study/results. Stopped at any
@@ -42,7 +43,7 @@ def _command(words: Sequence[str]) -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("upstreams", nargs="*", metavar="NAME[=PATH]")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--strategies", nargs="+", default=list(USUAL), choices=STRATEGIES)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pieces side by side (default 1)")
     parser.add_argument("--results", type=Path, default=Path("docs/study/results"), metavar="DIR")

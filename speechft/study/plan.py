@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 PRETRAINED = "pretrained"
 SCENARIOS = ("pr", "sid")
-STRATEGIES = ("regular", "stable", "l2", "lora", "early")
+STRATEGIES = ("regular", "stable", "l2", "lora", "dora", "early")
+"""All that the page can show, in its order."""
+USUAL = tuple(name for name in STRATEGIES if name != "dora")
+"""What a study takes unless told: DoRA is beside LoRA where it is asked for."""
 
 CURVE = (0.25, 0.5, 1.0)
 ENDS = (0.25, 1.0)
@@ -68,7 +71,7 @@ class Plan:
 
     upstreams: Mapping[str, str]
     scenarios: tuple[str, ...] = SCENARIOS
-    strategies: tuple[str, ...] = STRATEGIES
+    strategies: tuple[str, ...] = USUAL
     seeds: tuple[int, ...] = (0, 1, 2)
     sizes: Sizes = field(default_factory=Sizes)
     rates: Mapping[tuple[str, str], float] = field(
@@ -77,7 +80,7 @@ class Plan:
         }
     )  # fmt: skip
     steps: Mapping[str, int] = field(default_factory=lambda: {"hubert_nano": 400, "": 300})
-    faster: Mapping[str, float] = field(default_factory=lambda: {"lora": 5.0})
+    faster: Mapping[str, float] = field(default_factory=lambda: {"lora": 5.0, "dora": 5.0})
     train: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
             "": ("trainer.checkpoint_every=100", "trainer.log_every=20", "data.batch_size=8",
@@ -88,7 +91,9 @@ class Plan:
         }
     )  # fmt: skip
     alphas: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"regular": CURVE, "stable": CURVE, "l2": ENDS, "lora": ENDS, "early": ENDS}
+        default_factory=lambda: {
+            "regular": CURVE, "stable": CURVE, "l2": ENDS, "lora": ENDS, "dora": ENDS, "early": ENDS,
+        }
     )
     chosen: tuple[str, ...] = ("stable",)
     probes: tuple[str, ...] = (

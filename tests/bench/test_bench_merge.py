@@ -1,5 +1,6 @@
 """The comparison of merges, at a tiny size."""
 
+import ctypes
 import json
 import mmap
 import sys
@@ -38,6 +39,36 @@ def test_the_last_line_has_every_figure(in_process, capsys):
     assert max(record["largest_difference"].values()) < 1e-6 and len(record["largest_difference"]) == 3
     assert record["skipped"] == {"mergekit": "no --mergekit was given"}
     assert "mergekit was not measured: no --mergekit was given" in shown
+
+
+def cached_pages(path):
+    """How many pages of a file the system holds in memory (mincore)."""
+    with path.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    first = ctypes.c_char.from_buffer(mapped)
+    pages = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapped)), pages) == 0
+    return sum(page & 1 for page in pages)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mincore and posix_fadvise are Linux's")
+def test_cold_parents_are_out_of_the_cache(tmp_path, monkeypatch):
+    path = tmp_path / "model" / "model.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 4_000_000)
+    if cached_pages(path) < 900:
+        pytest.skip("this file system keeps no cache")
+    merge.forget(path.parent)
+    assert cached_pages(path) < 100
+
+    forgotten = []
+    monkeypatch.setattr(merge, "forget", lambda *folders: forgotten.append([folder.name for folder in folders]))
+    monkeypatch.setattr(
+        merge, "_run", lambda python, side, base, tuned, out, threads: merge_sides.measure(side, base, tuned, out, 0.25)
+    )
+    record = merge.measure(merge.Setting(size="tiny", repetitions=1, cold=True, folder=str(tmp_path)))
+    assert record["cold"] and forgotten == [["pretrained", "finetuned"]] * 4
+    assert "files read from the disk" in merge.table(record)[0]
 
 
 def test_a_wrong_merge_is_noticed(in_process, monkeypatch, tmp_path):
