@@ -94,7 +94,7 @@ class Plan:
         default_factory=lambda: {
             "regular": CURVE, "stable": CURVE, "l2": ENDS, "lora": ENDS, "dora": ENDS, "early": ENDS,
         }
-    )
+    )  # fmt: skip
     chosen: tuple[str, ...] = ("stable",)
     probes: tuple[str, ...] = (
         "device=cpu", "frames_dtype=float32", "budget_gb=8",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.superb import state as saved
+from speechft.superb.augment import augmented
 from speechft.superb.batches import FeatureSplit, weigh
 from speechft.superb.extract import Streamed
 from speechft.superb.heads import Head, choose, each, make_heads
@@ -205,8 +206,7 @@ class FastRun:
         summed = weigh(head.featurizer, rows)
         if name == "train":
             if self.specaug is not None:
-                parts, _ = self.specaug(list(summed.split(counts)))
-                summed = torch.cat(list(parts))
+                summed = augmented(self.specaug, summed, counts)
             short = self.task.train_loss(head.expert, summed, counts, others)
             if short is not None:
                 return short

@@ -16,6 +16,7 @@ from speechft.superb.quiet import quiet
 from speechft.superb.records import seed_all
 from speechft.superb.store import FeatureStore
 from speechft.superb.tasks import get_task
+from speechft.superb.tasks.losses import padded
 
 
 def assembled(task, configuration, corpora, upstream, folder, **recipe):
@@ -104,3 +105,14 @@ def test_a_nan_loss_is_noticed_without_waiting(configuration, corpora, upstream,
     run.waits = False
     with pytest.raises(SpeechFTError, match=r"the loss of ks is NaN at step (3|6|9|12); lower superb.ks.lr"):
         run.train()
+
+
+def test_padded_rows_and_their_gradient_are_torchs():
+    rows = [torch.randn(count, 5) for count in (3, 7, 1)]
+    pull, found = torch.randn(3, 7, 5), []
+    for pad in (padded, lambda given: torch.nn.utils.rnn.pad_sequence(given, batch_first=True)):
+        given = [row.clone().requires_grad_() for row in rows]
+        whole = pad(given)
+        (whole * pull).sum().backward()
+        found.append([whole.detach(), *(row.grad for row in given)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
