@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from speechft.superb import state as saved
-from speechft.superb.augment import augmented
 from speechft.superb.batches import FeatureSplit, weigh
 from speechft.superb.extract import Streamed
 from speechft.superb.heads import Head, choose, each, make_heads
 from speechft.superb.records import Diverged, Scores, diverged, layer_weights, seed_all
+from speechft.superb.specaug import augmented
 from speechft.superb.tasks.base import Task
 
 # Utterances smaller than this make batches whose every operation is shorter than waking the other threads takes: one

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from speechft.superb import compat
-from speechft.superb.augment import augmented
 from speechft.superb.settings import compose
+from speechft.superb.specaug import augmented
 
 COUNTS = [31, 120, 7, 64]
 
