@@ -7,7 +7,7 @@ intent (s3prl/dataio/corpus/snips.py reads the same).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ def slots_of(sentence: str) -> list[str]:
     return slots.split(" ")[1:-1]
 
 
-def absent(root: Path, folder: str, speakers: Sequence[str]) -> list[str]:
-    """Names of these speakers' utterances in `folder` that have a line in the transcripts and no audio.
+def absent(root: Path, folder: str, speakers: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Those of the transcripts' names that are of these speakers in `folder` and have no audio there.
 
     s3prl passes over them, so a copy that was cut short would be scored on what is left and look complete.
     """
     there = {wav.stem for wav in (root / folder).rglob("*.wav")}
     begins = tuple(f"{speaker}-snips-{folder}-" for speaker in speakers)
-    return [name for name in read_transcripts(root / TRANSCRIPTS) if name.startswith(begins) and name not in there]
+    return [name for name in names if name.startswith(begins) and name not in there]
 
 
 class SnipsDataset(Buckets):

@@ -36,8 +36,9 @@ class SF(CTCTask):
         """Audio that lacks behind the transcripts is told, not refused: the lines may be more than the corpus has."""
         super().check(data, settings)
         root = self.root(data, "train")
+        names = snips.read_transcripts(root / snips.TRANSCRIPTS).keys()
         for split, folder in _FOLDERS.items():
-            gone = snips.absent(root, folder, settings[f"{split}_speakers"])
+            gone = snips.absent(root, folder, settings[f"{split}_speakers"], names)
             if gone:
                 say(f"sf: {root / folder} has no audio of {len(gone)} of {snips.TRANSCRIPTS}'s utterances "
                     f"({', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}); they are left out")  # fmt: skip
