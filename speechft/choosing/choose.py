@@ -75,9 +75,11 @@ def choose(
     base = sweep.index(0.0)
 
     def chosen_of(points: Sequence[Point]) -> rules.Pick:
-        return rules.knee(points) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
+        return rules.knee(points, base) if rule == "knee" else rules.budget(points, base, lose, scorer.target)
 
     pick = chosen_of(points)
+    if pick.index == base:
+        pick = rules.Pick(base, f"{pick.why}: nothing of the fine-tuning is kept")
     shares = chosen_shares(scored, scorer.objectives, lambda points: chosen_of(points).index)
     chosen = sweep[pick.index]
     folder = candidates.merge(chosen, out)

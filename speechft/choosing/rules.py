@@ -43,7 +43,7 @@ def scaled(points: Sequence[Point]) -> list[list[float]]:
     return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in points]
 
 
-def knee(points: Sequence[Point]) -> Pick:
+def knee(points: Sequence[Point], base: int | None = None) -> Pick:
     """The bend of the front: where giving up a little of one score stops buying much of another.
 
     Every score is scaled to 0 ... 1 over the front. The ideal ends of a trade-off, best in one score and worst in all
@@ -52,10 +52,13 @@ def knee(points: Sequence[Point]) -> Pick:
     on normal-boundary intersection", Structural Optimization 18, 1999): farthest from the straight line between the
     ends of the front. Adding dominated candidates, or giving a score another unit, changes nothing.
 
-    A front that lies on the plane or behind it has no knee; then the point nearest to the ideal (1, ..., 1) is taken.
+    A front that lies on the plane or behind it has no knee; then the point nearest to the ideal (1, ..., 1) is taken,
+    but for the pre-trained model where the front has others: that would be to keep nothing of the fine-tuning for no
+    reason but a front of two points, both as far from the ideal.
 
     Args:
         points: one a candidate, at least one; all finite.
+        base: which of them is the pre-trained model.
     """
     indices = front(points)
     rows = scaled([points[index] for index in indices])
@@ -66,8 +69,12 @@ def knee(points: Sequence[Point]) -> Pick:
     best = _first_best(heights)
     if heights[best] > _EQUAL:
         return Pick(indices[best], f"the knee, {heights[best]:.2f} beyond the plane through the ends of the front")
-    nearest = _first_best([-math.dist(row, [1.0] * len(row)) for row in rows])
-    return Pick(indices[nearest], "the front has no knee; this is its point nearest to the best of every score")
+    tuned = [place for place, index in enumerate(indices) if index != base]
+    nearest = tuned[_first_best([-math.dist(rows[place], [1.0] * len(rows[place])) for place in tuned])]
+    beside = ", but for the pre-trained model" if base in indices else ""
+    return Pick(
+        indices[nearest], f"the front has no knee; this is its point nearest to the best of every score{beside}"
+    )
 
 
 def reached(points: Sequence[Point], among: Sequence[int], index: int) -> list[float | None]:

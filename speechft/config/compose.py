@@ -61,7 +61,7 @@ def _composed(primary: str, overrides: Sequence[str], section: str | None) -> di
         chosen = config if section is None else config[section]
         container = OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: a group without a choice
-        raise _explained(primary, error) from error
+        raise _explained(primary, error, overrides) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -91,8 +91,12 @@ def spelled_out(primary: str, overrides: Sequence[str]) -> list[str]:
     return words
 
 
-def _explained(primary: str, error: Exception) -> UsageError:
+def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> UsageError:
     """Hydra's many-lined errors as what is wrong and what would be right."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
         group, name = found.groups()
@@ -102,6 +106,13 @@ def _explained(primary: str, error: Exception) -> UsageError:
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         known = _keys(primary)
+        if key in known:
+            return _of_another_choice(primary, key, overrides)
+        if primary == "eval" and key in _keys("train"):
+            return UsageError(
+                f"{key!r} is a key of speechft train",
+                "SUPERB's tasks read the official layouts: data.KEY=PATH, docs/superb.md",
+            )
         close = difflib.get_close_matches(key, known, 3, 0.6)
         hint = f"did you mean {', '.join(close)}? " if close else ""
         added = "--out OUT names the run's folder" if key == "out" else f"{hint}+{key}=... would add a key"
@@ -119,6 +130,49 @@ def _explained(primary: str, error: Exception) -> UsageError:
     return UsageError(f"the configuration cannot be composed: {first}", "see configs/ for the keys and choices")
 
 
+def _unreadable(word: str) -> UsageError:
+    """A word that Hydra's grammar has no reading of: mostly a path with letters that it wants quoted."""
+    key, separator, value = word.partition("=")
+    if not separator:
+        return UsageError(f"{word!r} is no override", "write KEY=VALUE, and put a word with spaces or braces in quotes")
+    if value[:1] in "[{('\"" or "'" in value:
+        return UsageError(
+            f"{word!r} cannot be read", "check its brackets and quotes, and quote the whole word for the shell"
+        )
+    return UsageError(f"{word!r} cannot be read", f"a value with such characters is quoted twice: \"{key}='{value}'\"")
+
+
+def _of_another_choice(primary: str, key: str, overrides: Sequence[str]) -> UsageError:
+    """A key that other choices of its group have: `data.table` without `data=tsv`."""
+    from omegaconf import OmegaConf
+
+    group, _, inner = key.partition(".")
+    files = {name: OmegaConf.load(config_dir() / group / f"{name}.yaml") for name in group_names(group)}
+    having = [f"{group}={name}" for name, file in files.items() if inner.partition(".")[0] in set(file)]
+    words = [word.partition("=") for word in overrides]
+    said = [value for name, _, value in words if name.lstrip("+") == group]
+    chosen = said[-1] if said else _defaults(primary)[group]
+    hint = (
+        f"+{key}=... hands it to your class"
+        if chosen == "own"
+        else f"add {' or '.join(having)}, which {'have' if len(having) > 1 else 'has'} it"
+    )
+    return UsageError(f"{group}={chosen} has no {inner!r}", hint)
+
+
+def _defaults(primary: str) -> dict[str, str]:
+    """The groups of a configuration, and their choices unless others are made."""
+    from omegaconf import OmegaConf
+
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{primary}.yaml"), resolve=False)
+    entries = [entry for entry in loaded["defaults"] if isinstance(entry, dict)]
+    return {
+        str(group): str(choice)
+        for entry in entries for group, choice in entry.items()
+        if "@" not in group and "override" not in group
+    }  # fmt: skip
+
+
 def keys_called(primary: str, word: str) -> list[str]:
     """The keys that end in a word, the least nested ones of them: `steps` -> `trainer.steps`."""
     found = [key for key in _keys(primary) if key.rpartition(".")[2] == word]
@@ -130,10 +184,10 @@ def _keys(primary: str) -> list[str]:
     from omegaconf import OmegaConf
 
     plain = _plain(primary)
-    groups = [name for name in plain if (config_dir() / name).is_dir()]
+    groups = list(_defaults(primary))
     files = [(group, config_dir() / group / f"{choice}.yaml") for group in groups for choice in group_names(group)]
     others = [f"{group}.{key!s}" for group, file in files if file.is_file() for key in OmegaConf.load(file)]
-    return list(dict.fromkeys([*groups, *others, *flatten(plain)]))
+    return list(dict.fromkeys([*plain, *groups, *others, *flatten(plain)]))
 
 
 def _plain(primary: str) -> dict[str, Any]:

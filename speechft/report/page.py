@@ -155,9 +155,7 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"{UNCHECKED} recalled, unchecked.")
     if report["off_official"]:
         tasks = [f"{task.upper()} ({'; '.join(phrases)})" for task, phrases in report["off_official"].items()]
-        lines.append(
-            f"Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: {'; '.join(tasks)}."
-        )
+        lines.append(f"Not as in SUPERB, so neither published rows nor SUPERB_S are a yardstick: {'; '.join(tasks)}.")
     return lines + [f"Note: {note}." for note in report["notes"]]
 
 
@@ -186,7 +184,7 @@ def how(report: Mapping[str, Any]) -> list[str]:
         )
     if score["left_out"]:
         reasons = [f"{task.upper()} ({why})" for task, why in score["left_out"].items()]
-        lines.append(f"Not in SUPERB_S, for it needs every row: {'; '.join(reasons)}.")
+        lines.append(f"Not in SUPERB_S, which needs SUPERB's corpora and a score of every row: {'; '.join(reasons)}.")
     return lines
 
 

@@ -11,6 +11,25 @@ _SHOWN = 60  # letters of a value
 _CROPPING = ("sid", "ks", "asv")  # tasks that draw parts of files at random: `crops` of others says nothing
 
 
+OFFICIAL_TEST = {
+    "pr": (2620,), "asr": (2620,), "ks": (3081,), "sid": (8251,), "asv": (37720, 37611), "ic": (3793,), "er": (5531,),
+}  # fmt: skip
+"""How much SUPERB's tasks test on: utterances of test-clean (LibriSpeech's own list), of Speech Commands' v0.01 test
+archive, of VoxCeleb1 by iden_split.txt, trials of VoxCeleb1-O (as published, and cleaned), utterances of Fluent Speech
+Commands' test_data.csv, and of IEMOCAP's four emotions (five folds together). The other tasks' are not known here."""
+
+
+def other_corpus(record: Mapping[str, Any]) -> str | None:
+    """What a task was scored on in place of SUPERB's corpus: `synthetic demo corpus`, `another corpus (75 ...)`."""
+    if record.get("corpus"):
+        return f"{record['corpus']} corpus"
+    official, found = OFFICIAL_TEST.get(str(record.get("task"))), record.get("test_utterances")
+    if official is None or found is None or found in official:
+        return None
+    what = "trials" if record.get("task") == "asv" else "utterances"
+    return f"another test set than SUPERB's: {found} {what}, not {official[0]}"
+
+
 def recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a `TASK.json` must agree for its score to be comparable.
 

@@ -19,7 +19,7 @@ from speechft.report.comparison import Comparison, verdict
 from speechft.report.drift import learned, read_analyses, runs_of
 from speechft.report.lineage import Lineages
 from speechft.report.published import DEFAULT_REFERENCE, Reference, published_rows, read_reference, superb_s
-from speechft.report.recipes import off_official, recipe
+from speechft.report.recipes import off_official, other_corpus, recipe
 from speechft.report.rows import collect
 from speechft.report.surroundings import described_runs, environment
 from speechft.runs import find_run
@@ -103,13 +103,8 @@ def _home(folder: Path, notes: list[str]) -> Path:
 
 def _departures(record: Mapping[str, Any]) -> list[str]:
     """Why a score cannot stand beside published ones."""
-    corpus = _corpus(record)
-    return [*([f"{corpus} corpus"] if corpus else []), *off_official(record)]
-
-
-def _corpus(record: Mapping[str, Any]) -> str | None:
-    """What a task was scored on in place of SUPERB's corpus: `synthetic demo`."""
-    return record.get("corpus")
+    corpus = other_corpus(record)
+    return [*([corpus] if corpus else []), *off_official(record)]
 
 
 class _Numbers:
@@ -181,8 +176,11 @@ class _Numbers:
         for task, own in tasks.items():
             wanted = [key for key in self.reference.points if key.partition(".")[0] == task]
             without = [row.name for row in self.rows if any(key not in row.scores for key in wanted)]
+            heard = [other_corpus(score.record) for key in own for score in self._scores(key)]
             if not wanted:
                 left_out[task] = f"the reference {self.reference.name} has no points for {', '.join(own)}"
+            elif any(heard):
+                left_out[task] = next(one for one in heard if one)
             elif without:
                 left_out[task] = f"no score of {', '.join(without)}"
             else:
@@ -220,7 +218,9 @@ class _Numbers:
     def _published(self, keys: list[str]) -> list[dict[str, Any]]:
         """Published rows, in the columns that SUPERB's own corpora have a score in."""
         rows = []
-        heard = {one.key for one in self.columns if any(not _corpus(score.record) for score in self._scores(one.key))}
+        heard = {
+            one.key for one in self.columns if any(not other_corpus(score.record) for score in self._scores(one.key))
+        }
         for row in published_rows():
             values = {one.key: row.values[one.key] for one in self.columns if one.key in row.values.keys() & heard}
             if values:

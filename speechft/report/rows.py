@@ -12,6 +12,7 @@ from speechft.files import sha256_json
 from speechft.report.collect import Score, read_metrics
 from speechft.report.columns import known_keys
 from speechft.report.lineage import Lineage, Lineages
+from speechft.report.naming import common
 from speechft.report.recipes import differences, recipe
 from speechft.runs import is_run, runs_root
 
@@ -218,12 +219,21 @@ def _grouped(entries: Iterable[Entry], lineages: Lineages) -> list[Row]:
     for members in groups.values():
         clusters = _of_one_recipe(members)
         for cluster in clusters:
-            row = Row(_common(cluster), cluster, cluster[0].weights in lineages.pretrained)
+            row = Row(_row_name(cluster, lineages), cluster, cluster[0].weights in lineages.pretrained)
             if len(clusters) > 1:
                 row.name += f" [{cluster[0].folder.parent.name}]"
             row.scores = _by_column(cluster)
             rows.append(row)
     return rows
+
+
+def _row_name(entries: list[Entry], lineages: Lineages) -> str:
+    """What the models share; of a pre-trained upstream its own name, though it was scored as a merge of α 0."""
+    upstream = lineages.pretrained.get(entries[0].weights)
+    own = [one for one in entries if not (Path(str(one.identity.get("source"))) / "merge.json").is_file()]
+    if upstream is not None and not own:
+        return Path(upstream).name
+    return common([one.folder.name for one in (entries if upstream is None else own)])
 
 
 def _of_one_recipe(entries: list[Entry]) -> list[list[Entry]]:
@@ -251,24 +261,6 @@ def _by_column(entries: list[Entry]) -> dict[str, list[Score]]:
                 seen.add(mark)
                 scores.setdefault(key, []).append(score)
     return scores
-
-
-def _common(entries: list[Entry]) -> str:
-    """`stable-0.25-0`, `stable-0.25-1` -> `stable-0.25`: what the names of a row's models share."""
-    names = list(dict.fromkeys(entry.folder.name for entry in entries))
-    start = _shared(names)
-    end = _shared([name[start:][::-1] for name in names]) if len(names) > 1 else 0
-    if len(names) == 1 or start + end < 3:
-        return names[0]
-    common = f"{names[0][:start]}*{names[0][len(names[0]) - end :]}"
-    return common.removesuffix("*").rstrip("-_.")
-
-
-def _shared(names: Sequence[str]) -> int:
-    """How many letters all names begin with."""
-    return next(
-        (n for n, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names))
-    )
 
 
 def _named(rows: list[Row]) -> list[Row]:

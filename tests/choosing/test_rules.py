@@ -100,6 +100,10 @@ def test_a_bend_and_a_straight_front():
     assert knee([(1.0, 1.0), (0.0, 0.5)]).index == 0  # best in everything
     assert knee([(2.0, 3.0)]).index == 0
     assert knee([(2.0, 3.0), (2.0, 3.0)]).index == 0  # of equal ones, the first
+    ends = [(1.0, 0.0), (0.0, 1.0)]  # of two, none is nearer; the pre-trained model is not taken for nothing
+    assert knee(ends).index == 0 and knee(ends, 0).index == 1 and "but for the pre-trained" in knee(ends, 0).why
+    assert knee([(1.0, 1.0), (0.0, 0.5)], 0).index == 0  # best in everything, it is
+    assert knee(bend, 0).index == 1 and knee(bend[1:], 0).index == 1
     three = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.4, 0.5, 0.4)]
     assert knee(three).index == 3
 

@@ -1,5 +1,7 @@
 """Every configuration composes; mistakes are explained."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -45,6 +47,33 @@ def test_mistyped_keys_get_a_suggestion():
         compose("train", ["data=tsv", "data.tabel=x"])
     with pytest.raises(UsageError, match=r"unknown key 'tsk'; did you mean task\?"):
         compose("train", ["tsk=asr"])
+
+
+def test_a_key_of_another_choice_names_the_choice():
+    with pytest.raises(UsageError, match=r"data=synthetic has no 'table'; add data=tsv, which has it$"):
+        compose("train", ["data.table=mine.tsv", "task=pr"])
+    with pytest.raises(UsageError, match=r"data=librispeech has no 'table'; add data=tsv"):
+        compose("train", ["data=librispeech", "data.table=mine.tsv"])
+    with pytest.raises(UsageError, match=r"task=own has no 'hidden'; \+task\.hidden=\.\.\. hands it to your class"):
+        compose("train", ["task=own", "task.kind=mine.py:Mine", "task.hidden=32"])
+    with pytest.raises(UsageError, match=r"'data\.table' is a key of speechft train; SUPERB's tasks read the official"):
+        compose("eval", ["data.table=mine.tsv"])
+
+
+@pytest.mark.parametrize("path", ["umlaut ä.tsv", "~/mine.tsv", "mine(2).tsv"])
+def test_paths_that_hydra_cannot_read_are_quoted_twice(path):
+    with pytest.raises(
+        UsageError, match=r"cannot be read; a value with such characters is quoted twice: \"data\.table='"
+    ):
+        compose("train", ["data=tsv", "task=pr", f"data.table={path}"])
+    assert Path(compose("train", ["data=tsv", "task=pr", f"data.table='{path}'"])["data"]["table"]).name in path
+
+
+def test_a_word_that_the_shell_has_cut():
+    with pytest.raises(UsageError, match=r"'data\.dev_where=\{split:' cannot be read; .*quote the whole word"):
+        compose("train", ["data=tsv", "data.dev_where={split:", "dev}"])
+    with pytest.raises(UsageError, match=r"'mine\.tsv' is no override; write KEY=VALUE"):
+        compose("train", ["mine.tsv"])
 
 
 @pytest.mark.parametrize(("primary", "word", "where"), [

@@ -75,7 +75,7 @@ def test_files_and_text(run):
     assert "mine-alpha-0.25: better in" in shown and "° recalled, unchecked." in shown
     assert "superbbenchmark.github.io, src/data/public.json" in text
     assert (
-        "Not SUPERB's recipe, so neither published rows nor SUPERB_S are a yardstick: PR (steps 100 instead of 100000"
+        "Not as in SUPERB, so neither published rows nor SUPERB_S are a yardstick: PR (steps 100 instead of 100000"
         in shown
     )
     assert text.count("FBANK (the SUPERB paper's table 2 has other figures for KS, IC, SID and ER: 8.63, 9.10, ") == 1
@@ -112,6 +112,29 @@ def test_published_scores_stand_beside_official_corpora_alone(tmp_path):
     assert {key for row in report["published"] for key in row["values"]} == {"sid.acc"}
     assert {row["superb_s"] for row in report["published"]} == {None}  # it would be over PR too
     assert make_report([tmp_path / "two"], draws=100)["published"] == []
+
+
+def test_a_merge_of_alpha_0_is_the_upstream_and_has_its_name(run):
+    source = run / "merged" / "alpha-0"
+    source.mkdir()
+    (source / "merge.json").write_text((run / "merged" / "alpha-0.25" / "merge.json").read_text().replace("0.25", "0"))
+    write_accuracy(run / "superb" / "mine-alpha-0", "sid", HALF, identity("w0", source=str(source)))
+    names = [row["name"] for row in make_report([run], draws=100)["rows"]]
+    assert names == ["base", "mine-alpha-0.25", "mine-alpha-0.5"]
+    both = make_report([run, run.parent / "superb"], draws=100)
+    assert [row["name"] for row in both["rows"]] == names and rows_of(both)["base"]["pretrained"]
+
+
+def test_a_corpus_of_ones_own_in_an_official_layout_is_no_yardstick(tmp_path):
+    """Known by how much it tests on: no published rows, no SUPERB_S, and it is said."""
+    write_accuracy(tmp_path / "one", "sid", HALF, identity("one"), test_utterances=8251)
+    write_errors(tmp_path / "one", "pr", "per", [(1, 4)], identity("one"), test_utterances=75)
+    report = make_report([tmp_path], draws=100)
+    assert {key for row in report["published"] for key in row["values"]} == {"sid.acc"}
+    assert report["superb_s"]["columns"] == ["sid.acc"]
+    said = "another test set than SUPERB's: 75 utterances, not 2620"
+    assert report["superb_s"]["left_out"] == {"pr": said} and report["off_official"]["pr"][0] == said
+    assert f"Not in SUPERB_S, which needs SUPERB's corpora and a score of every row: PR ({said})." in report["markdown"]
 
 
 def test_the_same_command_gives_the_same_report(run):
