@@ -72,7 +72,8 @@ class Report:
         text += [f"  {name} {version or 'MISSING'}" for name, version in self.packages.items()]
         for name, version in self.optional.items():
             extra, use = OPTIONAL[name]
-            text.append(f"  {name} {version or f'not installed (for {use}: pip install speechft[{extra}])'}")
+            missing = f"not installed (for {use}: pip install 'speechft[{extra}]')"
+            text.append(f"  {name} {version or missing}")
         text += [f"data: {key} in {path}" for key, path in self.data.items()]
         text.append("SUPERB tasks:")
         for task, missing in self.tasks.items():

@@ -43,6 +43,11 @@ def load_own(where: str, setting: str, kind: str, made: str, fits: Callable[[Any
                          "give path/to/file.py:Name, or package.module:Name") from error  # fmt: skip
     found = getattr(module, name, None)
     if not fits(found):
+        if inspect.isfunction(found) and kind == "method":
+            raise UsageError(
+                f"{setting}: {name} does not take (base, tuned, alpha, *, ...)",
+                "write its parameters after a *, each with a default",
+            )
         theirs = [key for key, value in vars(module).items() if fits(value) and _made_in(value, module)]
         raise UsageError(f"{setting}: {source} has no {kind} {name!r} ({made})",
                          f"its {kind}s: {', '.join(theirs) or 'none'}")  # fmt: skip

@@ -103,5 +103,7 @@ def find_run(path: str | Path | None) -> Run:
         path = latest
     folder = Path(path).expanduser().resolve()
     if not is_run(folder):
-        raise UsageError(f"{path} is no run's folder", "a run has config.yaml and pretrained.json; see speechft train")
+        inside = folder.parent if folder.name == "finetuned" and is_run(folder.parent) else None
+        hint = f"name the run: {inside}" if inside else "a run has config.yaml and pretrained.json; see speechft train"
+        raise UsageError(f"{path} is no run's folder", hint)
     return Run(folder)

@@ -106,6 +106,11 @@ def read_folder(folder: str | Path, in_place: bool = False) -> Checkpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise SpeechFTError(f"{folder} is no folder", "give a folder with config.json and model.safetensors")
+    if not (folder / "config.json").is_file() and (folder / "config.yaml").is_file():
+        raise SpeechFTError(
+            f"{folder} is a run, no upstream",
+            f"its result is {folder / 'finetuned'}; to go on from it by another training: after={folder}",
+        )
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise SpeechFTError(f"{folder / 'config.json'} is no configuration", "copy or convert the checkpoint again")

@@ -54,7 +54,8 @@ class Corpus:
             say(line)
         if self.problems:
             listing = write_listing(folder / "skipped.tsv", self.problems)
-            say(f"{len(self.problems)} utterances skipped; they are listed in {listing}")
+            count = len(self.problems)
+            say(f"{count} utterance{'s' if count > 1 else ''} skipped, listed in {listing}")
 
 
 def load_corpus(

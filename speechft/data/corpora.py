@@ -94,7 +94,9 @@ def as_cuts(entries: Iterable[Entry]) -> CutSet:
 
     cuts = [cut for entry in entries for cut in entry.cuts]
     if not cuts:
-        raise SpeechFTError("the corpus holds no usable utterance", "check the data section of the configuration")
+        raise SpeechFTError(
+            "the training set holds no usable utterance", "see what data.train asks for: folder, split, speakers, hours"
+        )
     return CutSet.from_cuts(cuts)
 
 

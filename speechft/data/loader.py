@@ -141,7 +141,10 @@ class Batches:
                  rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False,
                  digests: bool = False) -> None:  # fmt: skip
         if not seconds and not size:
-            raise UsageError("a batch has neither a number of seconds nor a size", "set data.batch_seconds")
+            raise UsageError(
+                f"data.batch_seconds={seconds} and data.batch_size={size}",
+                "give one of them, above 0: seconds of audio, or utterances",
+            )
         if (seconds or 1) <= 0 or (size or 1) <= 0 or buckets < 1 or workers < 0:
             raise UsageError(
                 f"batches of {seconds} s, {size} utterances, {buckets} buckets, {workers} workers",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from speechft.cli.arguments import Parser
 from speechft.cli.main import guarded
+from speechft.config.locate import group_names
 from speechft.console import progress, say
 from speechft.errors import UsageError
 from speechft.study.pieces import run_piece
@@ -27,8 +28,12 @@ examples:
   scripts/study data work hubert_nano --scenarios pr --strategies lora dora
   scripts/study data work --page
 
-A piece is one upstream fine-tuned in one way with one seed; its result is a JSON in docs/study/results. Stopped at any
-time, the same command goes on. --page only writes the tables and pictures of docs/study.md from what is there."""
+A piece is one upstream fine-tuned in one way with one seed; its result is a JSON in docs/study/results of the clone, or
+in --results DIR. Stopped at any time, the same command goes on; what has a result there is not measured again, so for a
+study of your own give a DIR. --page only writes the tables and pictures from what is there: docs/study.md of the clone,
+or DIR/study.md."""
+
+_RESULTS = Path(__file__).resolve().parents[2] / "docs" / "study" / "results"
 
 
 def main(words: Sequence[str]) -> int:
@@ -46,7 +51,7 @@ def _command(words: Sequence[str]) -> int:
     parser.add_argument("--strategies", nargs="+", default=list(USUAL), choices=STRATEGIES)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pieces side by side (default 1)")
-    parser.add_argument("--results", type=Path, default=Path("docs/study/results"), metavar="DIR")
+    parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIR")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
     arguments = parser.parse_intermixed_args(list(words))
     if not arguments.upstreams and not arguments.page:
@@ -61,7 +66,10 @@ def _command(words: Sequence[str]) -> int:
         run_plan(plan, arguments.data.resolve(), arguments.work.resolve(), arguments.results.resolve(), arguments.jobs)
     from speechft.study.page import write_page
 
-    write_page(arguments.results.parent.parent / "study.md", arguments.results)
+    if arguments.results.resolve() == _RESULTS:
+        write_page(_RESULTS.parent.parent / "study.md", _RESULTS)
+    else:
+        write_page(arguments.results / "study.md", arguments.results, arguments.results)
     return 0
 
 
@@ -97,4 +105,10 @@ def _told(piece: Piece, record: dict[str, object]) -> str:
 
 def _named(word: str) -> tuple[str, str]:
     name, _, path = word.partition("=")
-    return name, str(Path(path).resolve()) if path else name
+    if path and not Path(path).expanduser().exists():
+        raise UsageError(f"there is no {Path(path).expanduser().absolute()}", "give NAME=PATH of an upstream's folder")
+    if not path and name not in group_names("upstream"):
+        raise UsageError(
+            f"unknown upstream {name!r}", f"give NAME=PATH, or one of {', '.join(group_names('upstream'))}"
+        )
+    return name, str(Path(path).expanduser().resolve()) if path else name

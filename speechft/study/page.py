@@ -77,8 +77,15 @@ class Study:
         return difference([base[seed] for seed in seeds], [ours[seed] for seed in seeds]) if seeds else None
 
 
-def write_page(page: Path, results: Path) -> None:
-    """Fill the marked places of the page (`<!-- study: NAME -->` ... `<!-- end -->`) and draw its pictures."""
+def write_page(page: Path, results: Path, drawings: Path | None = None) -> None:
+    """Fill the marked places of the page (`<!-- study: NAME -->` ... `<!-- end -->`) and draw its pictures.
+
+    Args:
+        page: made, of these places alone, where there is none.
+        results: JSON of the pieces.
+        drawings: where the pictures go; None is beside `results`.
+    """
+    drawings = drawings or results.parent
     study = Study.read(results)
     text = page.read_text(encoding="utf-8") if page.is_file() else "".join(_mark(name, "") for name in PLACES)
     for name, make in PLACES.items():
@@ -88,8 +95,8 @@ def write_page(page: Path, results: Path) -> None:
     write_text(page, text)
     for scenario in ("pr", "sid"):
         for upstream in study.upstreams(scenario):
-            pictures.curves(study, upstream, scenario, results.parent / f"{scenario}-{upstream}-alpha.svg")
-            pictures.features(study, upstream, scenario, results.parent / f"{scenario}-{upstream}-drift.svg")
+            pictures.curves(study, upstream, scenario, drawings / f"{scenario}-{upstream}-alpha.svg")
+            pictures.features(study, upstream, scenario, drawings / f"{scenario}-{upstream}-drift.svg")
     say(f"{page}: {sum(map(len, study.models.values()))} models")
 
 

@@ -13,6 +13,8 @@ from speechft.config.compose import compose
 from speechft.data.problems import refusal, write_listing
 from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
+from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
+from speechft.train.schedule import Schedule
 from speechft.train.sequence import going_on
 
 if TYPE_CHECKING:
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
     from speechft.upstreams.base import Upstream
 
 
+_SHOWN = 5
+"""Utterances that are named, of those that are bad."""
+
+
 def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None = None) -> dict[str, Any]:
-    """Read the corpora of a configuration, with the labels as its task and upstream see them.
+    """Read the corpora of a configuration, with the labels as its task and upstream see them; the settings of the
+    training are checked first, so what passes here does not end in a queue.
 
     Args:
         config: a composed configuration, or Hydra overrides.
@@ -37,22 +44,36 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
     """
     settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
 
+    if settings["task"].get("kind") == "sequential":
+        raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
+    trainer, seed = read_trainer(settings["trainer"]), read_seed(settings["seed"])
+    read_head_lr(settings["task"])
+    Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
+
     from speechft.data.check import load_corpus
-    from speechft.data.joint import data_section
+    from speechft.data.joint import data_section, stream
+    from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
     from speechft.upstreams.load import load_upstream
 
-    if settings["task"].get("kind") == "sequential":
-        raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
-    task = build_task(settings["task"])
+    strategy, task = build_strategy(settings["strategy"]), build_task(settings["task"])
     upstream = load_upstream(settings["upstream"])
+    strategy.check(upstream, int(trainer["steps"]))
     path = listing_path(settings, out)
     section = data_section(settings)
     corpus = load_corpus(section, lambda cuts: task.check(upstream, cuts), listing=path, check_splits=task.check_splits)
+    check_dev(trainer, corpus.dev)
+    stream(settings["task"])(
+        corpus.train, section["batch_seconds"], section["batch_size"], int(section["buckets"]), seed, 0, 1, 0
+    )
     lines = corpus.lines(task.describe(list(corpus.train)))
     listing = write_listing(path, corpus.problems) if corpus.problems else None
     if listing is not None:
         lines[-1] += f", listed in {listing}"
+        shown = corpus.problems if len(corpus.problems) <= _SHOWN + 1 else corpus.problems[:_SHOWN]
+        lines += [f"  {one.split} {one.id}: {one.reason}" for one in shown]
+        if len(shown) < len(corpus.problems):
+            lines.append(f"  and {len(corpus.problems) - len(shown)} more")
     else:
         lines.append("bad: none")
     bad = dict(Counter(problem.kind for problem in corpus.problems))

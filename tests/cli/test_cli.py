@@ -213,3 +213,16 @@ def test_options_that_are_none_are_told_what_they_may_mean(words, meant, capsys)
     assert main(words) == 2
     failure = capsys.readouterr().err
     assert failure.startswith("speechft: error: unrecognized arguments") and meant in failure
+
+
+def test_a_run_where_an_upstream_belongs_and_the_other_way_round(tmp_path, capsys):
+    from speechft.cli.main import main
+
+    run = tmp_path / "mine"
+    (run / "finetuned").mkdir(parents=True)
+    (run / "config.yaml").write_text("{}\n")
+    (run / "pretrained.json").write_text("{}\n")
+    assert main(["doctor", "--upstream", str(run)]) == 1
+    assert f"{run} is a run, no upstream; its result is {run / 'finetuned'}" in capsys.readouterr().err
+    assert main(["merge", str(run / "finetuned")]) == 2
+    assert f"is no run's folder; name the run: {run}" in capsys.readouterr().err

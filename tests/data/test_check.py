@@ -299,6 +299,31 @@ def test_the_check_alone(train_words, librispeech, tmp_path, capsys):
     assert check(train_words)["listing"] is None
 
 
+def test_the_check_names_the_first_that_are_bad(train_words, librispeech, tmp_path, capsys):
+    names = _broken(librispeech, tmp_path / "corpus")
+    words = [*(word for word in train_words if not word.startswith("data.root")), f"data.root={tmp_path / 'corpus'}"]
+    assert main(["train", "--check", *words]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("bad: 1 unreadable, 1 duplicate"))
+    assert [line.split(":")[0] for line in lines[place + 1 :]] == [f"  train {name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("trainer.steps=abc", "trainer.steps is 'abc'"), ("seed=x", "seed is 'x'"),
+        ("data.batch_size=-1", "batches of"), ("task.head_lr=fast", "task.head_lr is 'fast'"),
+        ("strategy.frozen_parts=[nothing]", "nothing"), ("trainer.warmup=2", "warmup"),
+    ],
+)  # fmt: skip
+def test_the_check_refuses_what_training_would(train_words, word, told, capsys):
+    assert main(["train", "--check", *train_words, word]) == 2
+    failure = capsys.readouterr().err
+    assert told in failure and len(failure.splitlines()) == 1
+    assert main(["train", *train_words, word]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == failure.strip()
+
+
 # headers
 
 

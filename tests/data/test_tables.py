@@ -66,6 +66,36 @@ def test_audio_elsewhere_and_damage(folder):
         load_cuts([{"kind": "tsv", "path": str(folder / "nowhere.tsv")}])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "semi.csv",
+            "path;text\na.wav;hello\n",
+            "stand between semicolons: save it with tabs, or as a .csv with commas",
+        ),
+        ("bare.tsv", "a.wav\thello\nb.wav\tyou\n", "its first line should name the columns"),
+        ("none.tsv", "path\ttext\n", "has no lines below its header"),
+        (
+            "split.tsv",
+            "path\ttext\tsplit\na.wav\thello\ttrain\n",
+            r"no line of .* has {split: trian}; in it split is train",
+        ),
+    ],
+)
+def test_tables_as_people_make_them(tmp_path, name, content, told):
+    (tmp_path / name).write_text(content)
+    where = {"split": "trian"} if name == "split.tsv" else None
+    with pytest.raises(SpeechFTError, match=told):
+        load_cuts([{"kind": "tsv", "path": str(tmp_path / name), "where": where}])
+
+
+def test_a_missing_table_is_told_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpeechFTError, match=f"corpus table {tmp_path}/mine.tsv is missing"):
+        load_cuts([{"kind": "tsv", "path": "mine.tsv"}])
+
+
 @pytest.mark.parametrize(("text", "wanted"), [
     ("it 's a well-known fact , 1 2 3", "IT'S A WELL KNOWN FACT"), ("{NOISE} so <sil> um [laughter] yes", "SO UM YES"),
     ("Dŵr, “hi’n” naïf", "DŴR HI'N NAÏF"), ("हिन्दी", "हिन्दी"), ("...", ""),

@@ -13,6 +13,7 @@ from speechft.data.readers.base import Utterance
 from speechft.errors import SpeechFTError
 
 _SPECIAL = {"id", "path", "speaker", "start", "end", "gender", "language"}
+_AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph", ".aiff"}
 _PATHS = {"file", "filename", "file_name", "filepath", "file_path", "wav", "audio", "audio_path"}
 
 
@@ -37,26 +38,35 @@ def table(path: str, audio: str | None = None, text: str | None = "text", where:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise SpeechFTError(f"corpus table {file} is missing", "check the path")
+        raise SpeechFTError(f"corpus table {file.absolute()} is missing", "check the path")
     base = Path(audio).expanduser() if audio else file.parent
     rows = [_renamed(row, rename or {}) for row in _rows(file)]
+    if not rows:
+        raise SpeechFTError(f"corpus table {file} has no lines below its header", "give it a line for each utterance")
     if rows and "path" not in rows[0]:
-        raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(rows[0])}", _path_hint(list(rows[0])))
+        columns = [str(one) for one in rows[0]]
+        raise SpeechFTError(f"{file} has no column path; its columns: {', '.join(columns)}", _path_hint(columns))
     named = [text] if text and text != "text" else []  # a table of labels alone has no `text`
     for column in [*(where or {}), *named]:
         if rows and not any(column in row for row in rows):
             raise SpeechFTError(f"{file} has no column {column}", f"its columns: {', '.join(rows[0])}")
-    return [
-        _utterance(row, base, text, prefix)
-        for row in rows
-        if all(str(row.get(key)) == str(value) for key, value in (where or {}).items())
-    ]
+    kept = [row for row in rows if all(str(row.get(key)) == str(value) for key, value in (where or {}).items())]
+    if not kept:
+        asked = ", ".join(f"{key}: {value}" for key, value in (where or {}).items())
+        values = {key: sorted({str(row.get(key)) for row in rows})[:8] for key in where or {}}
+        there = "; ".join(f"{key} is {', '.join(found)}" for key, found in values.items())
+        raise SpeechFTError(f"no line of {file} has {{{asked}}}", f"in it {there}")
+    return [_utterance(row, base, text, prefix) for row in kept]
 
 
 def _path_hint(columns: list[str]) -> str:
     """What to do about a table without `path`."""
     if len(columns) == 1 and "," in columns[0]:
         return "its commas look like a CSV's: name it .csv"
+    if len(columns) == 1 and ";" in columns[0]:
+        return "its columns stand between semicolons: save it with tabs, or as a .csv with commas"
+    if any(Path(one).suffix.lower() in _AUDIO for one in columns):
+        return "its first line should name the columns: path and text, for instance"
     theirs = next((one for one in columns if one.lower() in _PATHS), columns[0])
     return f"rename one: 'data.rename={{{theirs}: path}}'; a TSV or CSV names its columns in its first line"
 
