@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import soundfile
-import yaml
 from documented import block, commands
 from small import tone
 
+from speechft.config.compose import compose
 from speechft.data.corpora import find, load_cuts
 from speechft.errors import SpeechFTError, UsageError
 from speechft.train.check import check
@@ -69,7 +69,7 @@ def test_the_documented_reader_is_short_and_trains(folders, tiny, tmp_path):
 
 
 def test_an_entry_takes_what_every_entry_takes(folders):
-    (entry,) = yaml.safe_load(block("own_corpus.md", "yaml"))["data"]["train"]
+    (entry,) = compose("train", _overrides("speechft train task=asr data=list"))["data"]["train"]
     entry |= {"kind": entry["kind"].replace("my_", f"{folders}/my_"), "root": f"{folders}/mine"}
     assert len(load_cuts([{**entry, "split": ["train", "dev"]}])[0]) == 6
     assert len(load_cuts([{**entry, "limit": 3}])[0]) == 3

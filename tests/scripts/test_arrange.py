@@ -107,3 +107,32 @@ def test_trials_have_the_label_of_their_speakers(tmp_path):
         assert one != other and (one.split("/")[0] == other.split("/")[0]) == (label == "1")
         assert (root / "test" / "wav" / one).is_file() and (root / "test" / "wav" / other).is_file()
     assert not (tmp_path / "out" / "librispeech_words").exists()  # the table has no words
+
+
+def test_a_table_of_paths_speakers_and_texts_is_enough(table, tmp_path):
+    lines = [line.split("\t") for line in table.read_text().splitlines()]
+    keep = [lines[0].index(name) for name in ("path", "speaker", "text")]
+    bare = table.with_name("bare.tsv")
+    bare.write_text("".join("\t".join(line[place] for place in keep) + "\n" for line in lines))
+    split = _arrange(bare, tmp_path / "out")
+    assert sorted(part for part, _ in split) == [1] * 15 + [2] * 5 + [3] * 5
+    assert not (tmp_path / "out" / "lexicon.txt").exists()
+    texts = (tmp_path / "out" / "librispeech").rglob("*.trans.txt")
+    assert {line.split(" ", 1)[1] for path in texts for line in path.read_text().splitlines()} == {"AB"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("path\tphones\na.wav\tAH\n", "lacks speaker"), ("path\tspeaker\na.wav\ts\n", "lacks phones or text"),
+        ("path\tspeaker\ttext\n", "has no lines"), ("path\tspeaker\ttext\nno.wav\ts\tA\n", "line 2 of"),
+        (None, "No such file"),
+    ],
+)  # fmt: skip
+def test_a_table_that_will_not_do_gets_one_line(tmp_path, content, told):
+    if content is not None:
+        (tmp_path / "mine.tsv").write_text(content)
+    words = [sys.executable, SCRIPT, tmp_path / "mine.tsv", tmp_path / "out"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
