@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from speechft.config.locate import config_dir
 from speechft.files import cache_dir
 from speechft.runs import runs_root
 from speechft.versions import installed
@@ -119,7 +120,7 @@ def examine(overrides: Sequence[str] = ()) -> Report:
             if "/" in str(value) and Path(str(value)).expanduser().exists()
         }
         tasks = tasks or {name: get_task(name).missing(data) for name in NAMES}
-    folders = {name: _space(path) for name, path in (("cache", cache_dir()), ("runs", runs_root()))}
+    folders = {name: _space(path) for name, path in (("cache", cache_dir()), ("runs", runs_root()), ("configurations", config_dir()))}
     optional = {name: installed(name) for name in OPTIONAL}
     return Report(not problems, packages, optional, machine, folders, dict(tasks), found, problems)
 
