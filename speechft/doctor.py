@@ -120,7 +120,8 @@ def examine(overrides: Sequence[str] = ()) -> Report:
             if "/" in str(value) and Path(str(value)).expanduser().exists()
         }
         tasks = tasks or {name: get_task(name).missing(data) for name in NAMES}
-    folders = {name: _space(path) for name, path in (("cache", cache_dir()), ("runs", runs_root()), ("configurations", config_dir()))}
+    places = {"cache": cache_dir(), "runs": runs_root(), "configurations": config_dir()}
+    folders = {name: _space(path) for name, path in places.items()}
     optional = {name: installed(name) for name in OPTIONAL}
     return Report(not problems, packages, optional, machine, folders, dict(tasks), found, problems)
 
