@@ -89,7 +89,7 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     found = survey([stage for stage, over in zip(stages, done, strict=True) if not over], request)
     costs = Costs(found, measure)
     each = [Cost(0.0) if over else costs.of(stage) for stage, over in zip(stages, done, strict=True)]
-    disk, too_little = space(stages, each, request)
+    disk, too_little = space(stages, each, done, request)
     problems = [*found.problems, *too_little]
     known = sum(cost.seconds or 0.0 for cost in each)
     unknown = any(cost.incomplete for cost in each)
@@ -107,7 +107,8 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     for stage, over, cost in zip(stages, done, each, strict=True):
         lines += ["", *_told(stage, over, cost), stage.command]
     lines += ["", "# deviations from the published setting"]
-    lines += [f"# {scenario}, {key}: {why}" for scenario, one in deviations.items() for key, why in one.items()]
+    titles = {name: "all of these rows" if name == "all" else name for name in deviations}
+    lines += [f"# {titles[name]}, {key}: {why}" for name, one in deviations.items() for key, why in one.items()]
     lines += ["", *(f"# {line}" for line in disk)]
     about = f"about {duration(known)} on {device}" if known else f"no time was measured on {device}"
     lines.append(f"# in all: {about}{' and what is not known' if unknown and known else ''}")

@@ -62,8 +62,8 @@ class Costs:
     def _train(self, stage: Stage) -> Cost:
         try:
             settings = settings_of(stage)
-        except SpeechFTError as error:  # a corpus is not given; the problems say so
-            return Cost(None, how=[error.what], incomplete=True)
+        except SpeechFTError:  # a corpus is not given; the problems say which
+            return Cost(None, how=["its corpus is not given"], incomplete=True)
         cost = Cost(0.0)
         for part in parts_of(settings):
             self._add(cost, part, settings)
@@ -166,20 +166,29 @@ class Costs:
             return {part.task: part for part in estimate(ready, sources, chosen, self.measure, progress)}
 
 
-def space(stages: Sequence[Stage], costs: Sequence[Cost], request: Request) -> tuple[list[str], list[str]]:
-    """Lines on disk, and what is too little of it."""
+def space(
+    stages: Sequence[Stage], costs: Sequence[Cost], done: Sequence[bool], request: Request
+) -> tuple[list[str], list[str]]:
+    """Lines on disk, and what is too little of it. What no figure is known of is said to be unknown, never 0."""
     from speechft.files import cache_dir
 
     stores = [word.partition("=")[2] for stage in stages for word in stage.words if word.startswith("store=")]
     places = {"runs and merged models": (request.out, sum(cost.disk for cost in costs)),
               "features": (Path(stores[-1]) if stores else cache_dir() / "features",
                            sum(cost.store for cost in costs))}  # fmt: skip
+    left = [(stage.kind, cost) for stage, cost, over in zip(stages, costs, done, strict=True) if not over]
+    unknown = {
+        "runs and merged models": any(kind in ("train", "merge") and not cost.disk for kind, cost in left),
+        "features": any(kind == "eval" and cost.seconds is None for kind, cost in left),
+    }
     lines, problems = [], []
     for what, (folder, size) in places.items():
         folder = folder.expanduser().resolve()
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(existing).free
-        lines.append(f"{what}: {size / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB free")
+        amount = f"{size / 1e9:.1f} GB{' and what is not known' if unknown[what] else ''}"
+        amount = "not known" if unknown[what] and not size else amount
+        lines.append(f"{what}: {amount} in {folder}, which has {free / 1e9:.1f} GB free")
         if size > free:
             elsewhere = "--out" if folder == request.out else "eval.store=DIR"
             problems.append(

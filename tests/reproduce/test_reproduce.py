@@ -56,7 +56,7 @@ def test_a_dry_run_checks_prices_and_prints(words, capsys, tmp_path):
     text = capsys.readouterr().out
     commands = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert all(line.startswith("speechft ") for line in commands) and len(commands) == 5
-    assert "# nothing is missing" in text and "# all, checkpoint: the last step" in text
+    assert "# nothing is missing" in text and "# all of these rows, checkpoint: the last step" in text
 
 
 def test_what_is_not_known_is_not_counted_as_nothing(words, capsys):
@@ -90,6 +90,9 @@ def test_everything_that_is_missing_is_named(corpora, capsys, tmp_path):
                    "sid: "):  # fmt: skip
         assert phrase in text, phrase
     assert "facebook/hubert-base-ls960 will be fetched" in " ".join(found["notes"])
+    assert [line.partition(" in ")[0] for line in found["disk"]] == [  # not 0.0 GB
+        "runs and merged models: not known", "features: not known",
+    ]  # fmt: skip
     assert main(arguments) == 1  # and nothing is begun
     assert "things are missing: " in capsys.readouterr().err and not (tmp_path / "out").exists()
 
