@@ -73,8 +73,8 @@ class Report:
         text += [f"  {name} {version or 'MISSING'}" for name, version in self.packages.items()]
         for name, version in self.optional.items():
             extra, use = OPTIONAL[name]
-            missing = f"not installed (for {use}: pip install 'speechft[{extra}]')"
-            text.append(f"  {name} {version or missing}")
+            advice = f"not installed (for {use}: pip install 'speechft[{extra}]')"
+            text.append(f"  {name} {version or advice}")
         text += [f"data: {key} in {path}" for key, path in self.data.items()]
         text.append("SUPERB tasks:")
         for task, missing in self.tasks.items():

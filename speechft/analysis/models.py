@@ -11,7 +11,7 @@ from speechft.checkpoints.convention import settled
 from speechft.config.compose import read_config
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import read_json, sha256_json
-from speechft.merge.record import read_record
+from speechft.merge.record import read_record, variant
 from speechft.runs import Run, find_run, is_run, runs_root
 from speechft.superb.sources import model_name
 
@@ -147,8 +147,7 @@ def _of_folder(folder: Path) -> Model:
         strategy = _strategy(run)
         name = run.folder.name
         series = name if strategy is None or strategy in name else f"{name} ({strategy})"
-        if method not in (None, "linear"):
-            series += f", {method}"
+        series += f", {variant(record)}".removesuffix(", ")
         place = str(run.folder)
         return Model(str(settings["name"]), settings, series, strategy, alpha, method, _pretrained(run), place)
     origin = None

@@ -8,15 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from speechft.checkpoints.folder import misfit
+from speechft.checkpoints.parts import norm_last, order_of, parts_of
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 
 _LAYER = re.compile(r"^(?:encoder\.)?layers\.(\d+)\.(.+)$")
-_PARTS = (
-    ("feature_extractor.", "cnn"), ("conv1.", "cnn"), ("conv2.", "cnn"), ("feature_projection.", "projection"),
-    ("projection.", "projection"), ("encoder.pos_conv_embed.", "position"), ("embed_positions.", "position"),
-    ("encoder.upsample.", "upsample"),
-)  # fmt: skip
+_WRAPPERS = ("feature_extractor", "feature_projection", "pos_conv_embed", "upsample")
 _SHORT = {
     "attention.q_proj": "q", "attention.k_proj": "k", "attention.v_proj": "v", "attention.out_proj": "out",
     "self_attn.q_proj": "q", "self_attn.k_proj": "k", "self_attn.v_proj": "v", "self_attn.out_proj": "out",
@@ -26,23 +23,20 @@ _SHORT = {
 }  # fmt: skip
 
 
-def place_of(name: str) -> tuple[str, str]:
-    """Part and module of a tensor, from its canonical name.
+def module_of(name: str) -> str:
+    """What of its part a tensor belongs to, by its canonical name.
 
-    `encoder.layers.3.attention.q_proj.weight` -> (`layers.3`, `q`); `feature_extractor.conv_layers.0.conv.weight` ->
-    (`cnn`, `conv_layers.0.conv`); what is in no layer and no known part is in part `other`.
+    `encoder.layers.3.attention.q_proj.weight` -> `q`; `feature_extractor.conv_layers.0.conv.weight` ->
+    `conv_layers.0.conv`.
     """
-    name = name.removeprefix("model.encoder.")  # a whole Whisper's
     found = _LAYER.match(name)
     if found:
-        number, rest = found.groups()
+        rest = found.group(2)
         module = rest.rpartition(".")[0] if "." in rest and rest not in _SHORT else rest
-        return f"layers.{number}", _SHORT.get(module, module)
-    for prefix, part in _PARTS:
-        if name.startswith(prefix):
-            module = name.removeprefix(prefix).partition(".parametrizations.")[0]
-            return part, re.sub(r"\.?(weight|bias)$", "", module) or prefix.strip(".")
-    return "other", re.sub(r"\.(weight|bias)$", "", name)
+        return _SHORT.get(module, module)
+    module = re.sub(r"\.(weight|bias)$", "", name.partition(".parametrizations.")[0]).removeprefix("encoder.")
+    first, _, inner = module.partition(".")
+    return inner if inner and first in _WRAPPERS else module
 
 
 def update_norms(base: FolderReader, other: FolderReader) -> dict[str, Any]:
@@ -56,7 +50,7 @@ def update_norms(base: FolderReader, other: FolderReader) -> dict[str, Any]:
 
     Returns:
         `norm`: ‖θ' − θ0‖; `base_norm`: ‖θ0‖; `relative`: their ratio (None where ‖θ0‖ is 0); `parts`: the same three
-        for each part of the model (`cnn`, `projection`, `position`, `layers.0` ...), in the order of the data flow, and
+        for each part of the model (`checkpoints/parts.py`), in the order of the data flow, and
         in each part `modules`: name -> the same three.
 
     Raises:
@@ -65,24 +59,25 @@ def update_norms(base: FolderReader, other: FolderReader) -> dict[str, Any]:
     found = misfit(base.shapes(), other.shapes(), "that the first lacks")
     if found:
         raise SpeechFTError(f"{other.folder} does not fit {base.folder}: {found}", "compare models of one architecture")
+    places = parts_of(base.names(), norm_last(base.config))
     sums: dict[tuple[str, str], list[float]] = {}
     for name in base.names():
         if not base.info(name).dtype.is_floating_point:
             continue
         origin = base.read(name).double()
-        own = sums.setdefault(place_of(name), [0.0, 0.0])
+        own = sums.setdefault((places[name], module_of(name)), [0.0, 0.0])
+        size = float(origin.square().sum())
         own[0] += float((other.read(name).double() - origin).square().sum())
-        own[1] += float(origin.square().sum())
+        own[1] += size
         if not all(map(math.isfinite, own)):
-            raise SpeechFTError(
-                f"{name} is not finite in {base.folder} or {other.folder}", "the weights of a model are broken"
-            )
+            broken = other.folder if math.isfinite(size) else base.folder
+            raise SpeechFTError(f"{name} of {broken} is not finite", "its weights are broken: train or copy it again")
     parts = {
         part: {
             **_norms(pair for (own, _), pair in sums.items() if own == part),
             "modules": {module: _norms([pair]) for (own, module), pair in sums.items() if own == part},
         }
-        for part in sorted({part for part, _ in sums}, key=_order)
+        for part in sorted({part for part, _ in sums}, key=order_of)
     }
     return {**_norms(sums.values()), "parts": parts}
 
@@ -91,11 +86,3 @@ def _norms(pairs: Iterable[list[float]]) -> dict[str, float | None]:
     squares = [sum(values) for values in zip(*pairs, strict=True)] or [0.0, 0.0]
     update, origin = math.sqrt(squares[0]), math.sqrt(squares[1])
     return {"norm": update, "base_norm": origin, "relative": update / origin if origin else None}
-
-
-def _order(part: str) -> tuple[int, int]:
-    first = ("cnn", "projection", "position")
-    if part in first:
-        return first.index(part), 0
-    name, _, number = part.partition(".")
-    return (3, int(number)) if name == "layers" else (4, 0)

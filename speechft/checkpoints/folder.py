@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,17 @@ def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[i
         for names, word in ((missing, "missing"), (unexpected, extra), (shapes, "of another shape"))
         if names
     )
+
+
+def of_upstream(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that names the class of the upstream alone: what was `Wav2Vec2ForPreTraining` is written without
+    its head, as `Wav2Vec2Model`, and of a whole Whisper the encoder."""
+    if config.get("model_type") == "whisper":
+        return {**config, "architectures": [WHISPER_CLASS]}
+    names = config.get("architectures")
+    if not isinstance(names, list):
+        return dict(config)
+    return {**config, "architectures": [re.sub(r"For[A-Z]\w*$", "Model", str(name)) for name in names]}
 
 
 def read_folder(folder: str | Path, in_place: bool = False) -> Checkpoint:

@@ -90,6 +90,12 @@ class Candidates:
     def label(self, alpha: float) -> str:
         """A name for the results of an α: `NAME-alpha-A` of plain linear merging; with the method and a hash of what
         else was chosen, of any other."""
+        method, told = self.variant or ("", "")
+        return f"{self.name}-{method}-alpha-{alpha:g}-{told}" if method else f"{self.name}-alpha-{alpha:g}"
+
+    @property
+    def variant(self) -> tuple[str, str] | None:
+        """The method, and a hash of all that is chosen beside it; None of plain linear merging."""
         options = self.options
         method = method_named(str(options.get("method", "linear")))
         given = options.get("parameters") or {}
@@ -102,9 +108,8 @@ class Candidates:
         }  # fmt: skip
         plain = method.name == "linear" and chosen["weight_norm"] == "stored"
         if plain and not any(value for key, value in chosen.items() if key != "weight_norm"):
-            return f"{self.name}-alpha-{alpha:g}"
-        told = sha256_json([versioned(str(options.get("method"))), chosen])[:8]
-        return f"{self.name}-{method.name}-alpha-{alpha:g}-{told}"
+            return None
+        return method.name, sha256_json([versioned(str(options.get("method"))), chosen])[:8]
 
     def check(self, alphas: Sequence[float], out: Path) -> None:
         """Whether these can be merged, as far as it shows without their weights.

@@ -44,7 +44,8 @@ def choose(
     Args:
         candidates: what is merged.
         scorer: how each upstream is scored.
-        out: where `alpha-A/` of the chosen α, `choice.json` and `choice.png` go.
+        out: where `alpha-A/` of the chosen α, `choice.json` and `choice.png` go (`choice-METHOD-HASH` of another merge
+            than the plain linear one).
         alphas: the sweep; 0, the pre-trained upstream, is always in it.
         rule: `knee` or `budget`, see `rules`.
         lose: of the budget, a share.
@@ -70,6 +71,8 @@ def choose(
     identity = {**candidates.identity, **scorer.identity}
     with shared_folder(out / SCORES):
         scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
+    for note in getattr(scorer, "notes", ()):
+        say(note)
 
     points = [turned(one.scores, scorer.objectives) for one in scored]
     base = sweep.index(0.0)
@@ -113,8 +116,9 @@ def choose(
         "settings": identity,
         "versions": versions(),
     }
-    write_json(out / "choice.json", _finite(choice))
-    draw(choice, out / "choice", candidates.name, plots)
+    stem = "-".join(["choice", *(candidates.variant or ())])  # a sweep of another method is kept beside it
+    write_json(out / f"{stem}.json", _finite(choice))
+    draw(choice, out / stem, candidates.name, plots)
     return choice
 
 

@@ -58,7 +58,8 @@ class Drift:
             raise UsageError(f"unknown measure of similarity {measure!r}", f"known: {', '.join(MEASURES)}")
         refit = min(REFIT, int(config["trainer"]["steps"])) if refit is None else refit
         if not minutes > 0 or refit < 0:
-            raise UsageError(f"minutes {minutes:g}, refit {refit}", "give more than 0 minutes, and no steps below 0")
+            wrong = f"--minutes {minutes:g}" if not minutes > 0 else f"--refit {refit}"
+            raise UsageError(wrong, "give more than 0 minutes, and no steps below 0")
         self._pretrained = load_upstream(pretrained(config["upstream"], read_json(run.pretrained)))
         self._head = TrainedHead(run, config, self._pretrained, torch.device(device))
         self._measure, self._refit, self._device = measure, refit, device

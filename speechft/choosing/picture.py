@@ -108,7 +108,7 @@ def cells(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def told(choice: Mapping[str, Any]) -> list[str]:
     """The choice in sentences, for somebody who was not there."""
     lines = [f"alpha {choice['chosen']:g} by {choice['rule']['name']}: {choice['why']}."]
-    if choice["rule"]["name"] == "knee":
+    if choice["why"].startswith("the knee"):
         lines.append("The knee of the front is where giving up a little of one score stops buying much of another.")
     reached = [
         f"{100 * share:.0f} % in {one['title']}"

@@ -112,7 +112,7 @@ def choose(arguments: argparse.Namespace, options: Mapping[str, Any]) -> int:
     if kind == "drift":
         scorer = _drift(arguments, candidates, config)
     else:
-        scorer = _superb(arguments, candidates, config, results, out / SCORES / "features", overrides)
+        scorer = _superb(arguments, candidates, config, (results, out / "superb"), out / SCORES / "features", overrides)
     choice = choose_alpha(
         candidates, scorer, out, alphas, rule, lose, arguments.extrapolate, arguments.plots or ["png"]
     )
@@ -144,7 +144,7 @@ def _parents(
         options = {**options, "checkpoints": checkpoints(run.checkpoints)}
     config = changed(read_config(run.config), overrides)
     out = Path(arguments.out).expanduser().resolve() if arguments.out else run.merged
-    return Candidates.of_run(run, config, options), config, out, run.superb
+    return Candidates.of_run(run, config, options), config, out, out / "superb" if arguments.out else run.superb
 
 
 def _drift(arguments: argparse.Namespace, candidates: Any, config: dict[str, Any]) -> Any:
@@ -163,7 +163,7 @@ def _drift(arguments: argparse.Namespace, candidates: Any, config: dict[str, Any
 
 
 def _superb(
-    arguments: argparse.Namespace, candidates: Any, config: dict[str, Any], results: Path, scratch: Path,
+    arguments: argparse.Namespace, candidates: Any, config: dict[str, Any], results: tuple[Path, Path], scratch: Path,
     overrides: Sequence[str],
 ) -> Any:  # fmt: skip
     from speechft.choosing.superb import Superb
@@ -172,7 +172,7 @@ def _superb(
 
     base = model_name(str(candidates.upstream["name"]))
     return Superb(
-        arguments.tasks.split(",") if arguments.tasks else None, compose(overrides), results, scratch,
+        arguments.tasks.split(",") if arguments.tasks else None, compose(overrides), results[0], scratch,
         lambda alpha: candidates.label(alpha) if alpha else base,
-        str(config["task"]["name"]) if config else None, arguments.on or "dev",
+        str(config["task"]["name"]) if config else None, arguments.on or "dev", results[1],
     )  # fmt: skip

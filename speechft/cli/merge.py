@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--alpha", metavar="A", nargs="+", type=choose.alpha, help="default 0.25, or the method's own; auto: see below"
     )
-    parser.add_argument("--method", metavar="M", default="linear", help="default linear; --methods lists them")
+    parser.add_argument("--method", metavar="M", help="default linear (--checkpoints: average); --methods lists them")
     parser.add_argument("--methods", action="store_true", help="list the methods and their parameters, and do nothing")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", nargs="+", action="extend", default=[], help="parameters of the method"
@@ -77,6 +77,9 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("give a run, or both --pretrained and --finetuned", "see speechft merge --help")
     if arguments.checkpoints and arguments.pretrained:
         raise UsageError("--checkpoints are a run's", "name the run, or give checkpoint folders as --finetuned")
+    arguments.method = arguments.method or ("average" if arguments.checkpoints else "linear")
+    if arguments.method == "average" and not (arguments.checkpoints or arguments.pretrained):
+        raise UsageError("average is of a run's checkpoints, and its result is one model", "add --checkpoints")
     if arguments.seed is not None and not arguments.corpus:
         raise UsageError(
             "--seed is of what is drawn on --corpus", f"a method that draws takes --set seed={arguments.seed}"

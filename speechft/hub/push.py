@@ -276,13 +276,11 @@ def _result_files(places: Sequence[Path]) -> Iterator[Path]:
 
 def _choice(folder: Path, sha256: str) -> str:
     """How α was chosen, where `speechft merge --alpha auto` chose it."""
-    path = folder.parent / "choice.json"
-    if not path.is_file():
-        return ""
-    choice = read_json(path)
-    scored = [one for one in choice["candidates"] if one["alpha"] == choice["chosen"]]
-    if not scored or scored[0].get("sha256") != sha256:
-        return ""
-    alphas = ", ".join(f"{one['alpha']:g}" for one in choice["candidates"])
-    by = " and ".join(one["title"] for one in choice["objectives"])
-    return f"α was chosen among {alphas}, scored by {by}: {choice['why']} (`{choice['rule']['name']}`)."
+    for path in sorted(folder.parent.glob("choice*.json")):
+        choice = read_json(path)
+        scored = [one for one in choice["candidates"] if one["alpha"] == choice["chosen"]]
+        if scored and scored[0].get("sha256") == sha256:
+            alphas = ", ".join(f"{one['alpha']:g}" for one in choice["candidates"])
+            by = " and ".join(one["title"] for one in choice["objectives"])
+            return f"α was chosen among {alphas}, scored by {by}: {choice['why']} (`{choice['rule']['name']}`)."
+    return ""

@@ -35,18 +35,19 @@ class Choice:
             check_alpha(alpha, extrapolate)
         return self
 
-    def per_tensor(self, names: Iterable[str], alpha: float) -> dict[str, float]:
+    def per_tensor(self, names: Iterable[str], alpha: float, last_norm: bool = False) -> dict[str, float]:
         """Canonical name -> α.
 
         Args:
             names: of all tensors of the upstream.
             alpha: where nothing else is chosen.
+            last_norm: see `parts.norm_last`.
 
         Raises:
             UsageError: a pattern that matches nothing.
         """
-        parts = parts_of(names)
-        depths = depths_of(parts)
+        parts = parts_of(names, last_norm)
+        depths = depths_of(parts, last_norm)
         chosen = {name: self._at_depth(depths[name]) if self.by_depth else alpha for name in parts}
         for pattern, value in self.at.items():
             chosen.update(dict.fromkeys(matching(pattern, parts), value))

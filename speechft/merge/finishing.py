@@ -12,7 +12,7 @@ import torch
 
 from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN, WHISPER_CLASS
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN, of_upstream
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
@@ -34,9 +34,7 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
-    config = parents.base.config
-    if config.get("model_type") == "whisper":  # of a whole model, too, the encoder alone is merged
-        config = {**config, "architectures": [WHISPER_CLASS]}
+    config = of_upstream(parents.base.config)  # of a whole model, too, that alone is merged
     # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", config), ("preprocessor_config.json",
                                                               {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip

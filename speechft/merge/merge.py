@@ -15,7 +15,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_file, whole_folder
 from speechft.merge.alphas import Choice
 from speechft.merge.finishing import finish
-from speechft.merge.norms import told
+from speechft.merge.norms import UpdateNorms, told
 from speechft.merge.parents import Parents, open_parents, same_weights
 from speechft.merge.plan import planned
 from speechft.merge.statistics import Statistics
@@ -164,7 +164,11 @@ def merge(
             temporaries = [folders.enter_context(whole_folder(target)) for target in plan.targets]
             with contextlib.ExitStack() as writers:
                 outputs = [
-                    Output(alpha_map, writers.enter_context(SafetensorsWriter(temporary / WEIGHTS, plan.infos)))
+                    Output(
+                        alpha_map,
+                        writers.enter_context(SafetensorsWriter(temporary / WEIGHTS, plan.infos)),
+                        UpdateNorms(plan.parents.parts),
+                    )
                     for alpha_map, temporary in zip(plan.maps, temporaries, strict=True)
                 ]
                 seen = stream(parents, plan.infos, recipe, outputs)

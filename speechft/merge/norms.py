@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from speechft.checkpoints.parts import order_of
+
 _BLOCK = 4096
 
 
 class UpdateNorms:
-    """Norms in the making: give it every tensor, or every piece of one."""
+    """Norms in the making: give it every tensor, or every piece of one.
 
-    def __init__(self) -> None:
+    Args:
+        parts: name -> part of the model (`checkpoints/parts.py`); what is not in it is a part of its own.
+    """
+
+    def __init__(self, parts: Mapping[str, str] | None = None) -> None:
+        self._of = parts or {}
         self._parts: dict[str, list[float]] = {}
 
     def add(self, name: str, origin: float, update: Tensor) -> float:
         """The sum of θ0's squares and τ, or those of the same elements; τ in float32 or float64. Returns Σ τ²."""
-        sums = self._parts.setdefault(group(name), [0.0, 0.0])
+        sums = self._parts.setdefault(self._of.get(name, name), [0.0, 0.0])
         square = square_sum(update)
         sums[0] += square
         sums[1] += origin
@@ -39,14 +47,6 @@ class UpdateNorms:
         }
 
 
-def group(name: str) -> str:
-    """The first levels of a name: `feature_extractor`, `encoder.pos_conv_embed`, `encoder.layers.3`."""
-    words = name.split(".")
-    if words[0] == "layers" or words[:2] == ["encoder", "layers"]:
-        return ".".join(words[: words.index("layers") + 2])
-    return ".".join(words[:2] if words[0] == "encoder" else words[:1])
-
-
 def square_sum(tensor: Tensor) -> float:
     """Σ x², summed in float64 over blocks that float32 can sum. It is finite where all x are."""
     flat = tensor.reshape(-1)
@@ -62,18 +62,8 @@ def square_sum(tensor: Tensor) -> float:
 def told(record: dict[str, Any]) -> list[str]:
     """The norms for people: the whole, then its parts in the order of the data flow, some to a line."""
     lines = [f"‖τ‖ = {record['norm']:.4g}, {100 * record['relative']:.2f} % of ‖θ0‖"]
-    words = [f"{part} {100 * size:.2f} %" for part, size in sorted(record["parts"].items(), key=_place)]
+    words = [
+        f"{part} {100 * size:.2f} %"
+        for part, size in sorted(record["parts"].items(), key=lambda item: order_of(item[0]))
+    ]
     return lines + ["  " + ", ".join(words[start : start + 6]) for start in range(0, len(words), 6)]
-
-
-_FLOW = ("feature_extractor", "conv1", "conv2", "feature_projection", "projection", "encoder.pos_conv_embed",
-         "embed_positions")  # fmt: skip
-
-
-def _place(item: tuple[str, float]) -> tuple[int, int, str]:
-    """What comes before the layers, the layers by their number, the rest by its name."""
-    part = item[0]
-    stem, _, last = part.rpartition(".")
-    if last.isdigit() and stem.rpartition(".")[2] == "layers":
-        return len(_FLOW), int(last), ""
-    return (_FLOW.index(part), 0, "") if part in _FLOW else (len(_FLOW) + 1, 0, part)

@@ -12,6 +12,7 @@ from speechft.checkpoints.computing import COMPUTING
 from speechft.checkpoints.convention import tell
 from speechft.checkpoints.convert import as_folder
 from speechft.checkpoints.folder import LEARNER, misfit
+from speechft.checkpoints.parts import norm_last, parts_of
 from speechft.checkpoints.stream import FolderReader
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
@@ -26,6 +27,11 @@ class Parents:
     tuned: list[FolderReader]
     paths: list[str]
     places: list[Path]
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Canonical name -> part of the model (`checkpoints/parts.py`)."""
+        return parts_of(self.base.names(), norm_last(self.base.config))
 
     def close(self) -> None:
         for reader in (self.base, *self.tuned):

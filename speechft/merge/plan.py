@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.checkpoints.convert import check_beside
+from speechft.checkpoints.parts import norm_last
 from speechft.checkpoints.tensor_file import TensorInfo
 from speechft.errors import UsageError
 from speechft.merge.alphas import Choice, checked_alphas
@@ -90,11 +91,17 @@ def planned(
         labels = [sum(choice.by_depth) / len(choice.by_depth)]
     else:
         labels = checked_alphas([chosen.alpha] if alphas is None else alphas, extrapolate)
+    if chosen.statistics:  # before they are collected, which may take hours
+        for alpha in (*labels, *choice.at.values(), *choice.by_depth):
+            if not 0.0 <= alpha <= 1.0:
+                raise UsageError(
+                    f"alpha {alpha:g} is outside [0, 1]", f"{chosen.name} weighs models and cannot extrapolate"
+                )
     parents = open_parents(pretrained, finetuned)
     try:
         check_beside(str(parents.base.config.get("model_type")), to, str(pretrained))
         infos = infos_of(parents.base, parents.tuned)
-        maps = [choice.per_tensor(infos, alpha) for alpha in labels]
+        maps = [choice.per_tensor(infos, alpha, norm_last(parents.base.config)) for alpha in labels]
         effective = weight_norm == "effective"
         targets = [out / folder_name(chosen.name, alpha, choice, effective) for alpha in labels]
         for target in targets:

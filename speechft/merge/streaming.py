@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class Output:
 
     alphas: dict[str, float]
     writer: SafetensorsWriter
-    applied: UpdateNorms = field(default_factory=UpdateNorms)
+    applied: UpdateNorms
     sha256: str = ""
 
 
@@ -115,7 +115,8 @@ def stream(parents: Parents, infos: dict[str, TensorInfo], recipe: Recipe, outpu
         SpeechFTError: weights that are not finite, of a parent or of a result.
     """
     readers = [parents.base, *parents.tuned]
-    seen = Seen([], UpdateNorms(), [UpdateNorms() for _ in parents.tuned])
+    parts = parents.parts
+    seen = Seen([], UpdateNorms(parts), [UpdateNorms(parts) for _ in parents.tuned])
     coupled = weight_norm.pairs(infos) if recipe.effective else {}
     done_with = set(coupled.values())
     with contextlib.ExitStack() as opened:
@@ -210,7 +211,7 @@ def _merge_effective(
     for weight, length, direction in zip(weights, lengths, directions, strict=True):
         if torch.equal(merged, weight):
             return length, direction
-    return weight_norm.stored(merged, lengths[0])
+    return weight_norm.stored(merged, lengths[0], directions[0])
 
 
 def _pieces(info: TensorInfo, method: Method) -> Iterator[tuple[int, int | None]]:

@@ -32,9 +32,16 @@ def effective(length: Tensor, direction: Tensor) -> Tensor:
     return length.to(kind) * direction.to(kind) / _norm(direction.to(kind), length)
 
 
-def stored(weight: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """g of the shape of `like` and v = w itself."""
-    return _norm(weight, like), weight
+def stored(weight: Tensor, length: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """g and v of a weight, ‖v‖ that of another pair, such as θ0's: v's own length means nothing, and left as it was it
+    adds nothing to the size of the update.
+
+    Args:
+        weight: w.
+        length, direction: the other pair, of the same shapes.
+    """
+    norm, direction = _norm(weight, length), direction.to(weight.dtype)
+    return norm, torch.where(norm > 0, weight * (_norm(direction, length) / norm), direction)
 
 
 def _norm(weight: Tensor, like: Tensor) -> Tensor:

@@ -75,11 +75,11 @@ class Lineages:
 
     def _look_at_choice(self, run: Path, base: str) -> None:
         """The models that `merge --alpha auto` scored and did not keep."""
-        choice = _readable(run / "merged" / "choice.json")
-        merge = choice.get("merge") or {}
-        family = sha256_json([base, merge.get("method"), _recipe(run), *_variant(merge)])
-        for one in choice.get("candidates") or ():
-            self._keep(str(one.get("sha256")), Lineage(float(one["alpha"]), base, family, run.name))
+        for choice in map(_readable, sorted((run / "merged").glob("choice*.json"))):
+            merge = choice.get("merge") or {}
+            family = sha256_json([base, merge.get("method"), _recipe(run), *_variant(merge)])
+            for one in choice.get("candidates") or ():
+                self._keep(str(one.get("sha256")), Lineage(float(one["alpha"]), base, family, run.name))
 
     def _look_at_merged(self, folder: Path, run: Path | None) -> None:
         record = _readable(folder / "merge.json")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from speechft.checkpoints.computing import computing_hash
-from speechft.checkpoints.folder import Checkpoint
+from speechft.checkpoints.folder import Checkpoint, of_upstream
 from speechft.checkpoints.hashing import weights_sha256
+from speechft.checkpoints.parts import norm_last
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream, pad_waveforms
 from speechft.upstreams.convolutions import convolve, keep_narrow_exact
@@ -157,7 +158,7 @@ class SpeechEncoder(Upstream):
     def checkpoint(self) -> Checkpoint:
         """The present weights with the configuration they came with."""
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        return Checkpoint(dict(self.original_config), dict(self.preprocessor), state)
+        return Checkpoint(of_upstream(self.original_config), dict(self.preprocessor), state)
 
 
 def encoder_states(
@@ -200,11 +201,14 @@ def encoder_states(
 
 
 def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
-    """The parts of one of transformers' speech encoders: `position`, `layers.0` ..."""
-    parts = {"position": [*encoder.pos_conv_embed.parameters(), *encoder.layer_norm.parameters()]}
+    """The parts of one of transformers' speech encoders: `position`, `layers.0` ..., and `layer_norm` where that comes
+    after the layers (`checkpoints/parts.py`)."""
+    norm, parts = list(encoder.layer_norm.parameters()), {"position": list(encoder.pos_conv_embed.parameters())}
+    last = norm_last(encoder.config.to_dict())
+    parts["position"] += [] if last else norm
     for index, layer in enumerate(encoder.layers):
         parts[f"layers.{index}"] = list(layer.parameters())
-    return parts
+    return {**parts, **({"layer_norm": norm} if last else {})}
 
 
 def build(

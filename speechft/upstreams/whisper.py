@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speechft.checkpoints.computing import computing_hash
-from speechft.checkpoints.folder import WHISPER_CLASS, WHISPER_ENCODER, Checkpoint
+from speechft.checkpoints.folder import WHISPER_ENCODER, Checkpoint, of_upstream
 from speechft.checkpoints.hashing import weights_sha256
 from speechft.upstreams.base import Hidden, Identity, Upstream
 from speechft.upstreams.fill import drawn, filled
@@ -118,7 +118,7 @@ class WhisperEncoder(Upstream):
     def checkpoint(self) -> Checkpoint:
         """The present weights with the configuration they came with; of a whole Whisper, the encoder's alone."""
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        return Checkpoint({**self.original_config, "architectures": [WHISPER_CLASS]}, dict(self.preprocessor), state)
+        return Checkpoint(of_upstream(self.original_config), dict(self.preprocessor), state)
 
 
 def _rejoin(states: list[Tensor], frames: Tensor, pieces: list[int]) -> tuple[list[Tensor], Tensor]:

@@ -277,3 +277,21 @@ def test_a_record_that_is_none(place, tmp_path, capsys, text):
     assert main(["analyze", str(place / "base"), str(model), "--weights-only", "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"speechft: error: {model}/merge.json is no record of a merge; merge again, or remove the file"
+
+
+def test_merges_that_differ_in_more_than_alpha_are_curves_of_their_own(upstream_folder, tmp_path):
+    run = make_run(tmp_path / "mine", upstream_folder, 0.1, alphas=(0.25, 0.5))
+    tuned, base, out = [run / "finetuned"], upstream_folder, run / "merged"
+    merge(base, tuned, [0.5], out=out, keep=["cnn"], check=False)
+    merge(base, tuned, [0.5], out=out, weight_norm="effective", check=False)
+    for density in ("0.2", "0.5"):
+        (made,) = merge(base, tuned, [0.5], "ties", out, parameters={"density": density}, check=False)
+        made.folder.rename(out / f"ties-{density}")
+    merge(base, tuned, None, out=out, alpha_by_depth=[0.0, 0.5], check=False)
+    models = choose([str(run)]).models
+    series = {}
+    for model in models:
+        series.setdefault(model.series, []).append(model.name)
+    plain = [names for names in series.values() if len(names) > 1]
+    assert plain == [["mine-alpha-0.25", "mine-alpha-0.5", "mine-finetuned"]] and len(series) == 6
+    assert "mine (stable), ties density=0.2 scope=tensor" in series and "mine (stable), keep cnn" in series

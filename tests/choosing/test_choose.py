@@ -313,3 +313,23 @@ def test_statistics_are_collected_once_for_all_alphas(run, tmp_path, monkeypatch
     assert len(files) == 2 and all(Path(file).parent == run.merged / "statistics" for file in files)
     with pytest.raises(UsageError, match="linear needs no statistics"):
         choose(candidates_of(run, corpus=str(tmp_path)), **of)
+
+
+def test_a_sweep_of_another_method_is_kept_beside_it(run, tmp_path):
+    of = {"scorer": Told(SCORES_OF_FOUR), "out": run.merged, "alphas": [0.25, 0.5]}
+    choose(candidates_of(run), **of)
+    plain = (run.merged / "choice.json").read_text()
+    choose(candidates_of(run, method="slerp"), **of)
+    (other,) = run.merged.glob("choice-slerp-*.json")
+    assert (run.merged / "choice.json").read_text() == plain and other.with_suffix(".png").is_file()
+    from speechft.report.choices import read_choices
+
+    notes = []
+    assert [one["run"] for one in read_choices([run.folder], notes)] == [f"{run.folder.name}, slerp", run.folder.name]
+    assert not notes
+
+
+def test_alpha_0_is_said_to_keep_nothing(run):
+    scores = {0.0: (1.0, 1.0), 0.5: (0.5, 2.0)}
+    choice = choose(candidates_of(run), scorer=Told(scores), out=run.merged, alphas=[0.5])
+    assert choice["chosen"] == 0 and choice["why"].endswith(": nothing of the fine-tuning is kept")

@@ -36,6 +36,10 @@ def test_the_table_of_methods(capsys):
         (["--alpha-by-depth", "0", "1", "--alpha", "0.5"], "alpha is given twice"),
         (["--keep", "final_proj"], "no tensor matches 'final_proj'"),
         (["--method", "fisher"], "fisher weighs models by statistics of speech; give either --corpus or --statistics"),
+        (
+            ["--method", "fisher", "--statistics", "a", "b", "--alpha", "1.5", "--extrapolate"],
+            "alpha 1.5 is outside [0, 1]; fisher weighs models and cannot extrapolate",
+        ),
         (["--corpus", "x"], "linear needs no statistics; leave --corpus and --statistics out"),
         (["--seed", "1"], "--seed is of what is drawn on --corpus; a method that draws takes --set seed=1"),
         (["--checkpoints"], "--checkpoints are a run's; name the run"),

@@ -80,6 +80,10 @@ def test_the_command_and_single_checkpoints(run, parents, tmp_path, capsys):
     base, _ = parents
     assert main(["merge", str(run.folder), "--checkpoints", "--method", "average", "--set", "decay=0.5"]) == 0
     assert capsys.readouterr().out.strip() == str(run.merged / "average-alpha-0.25")
+    assert main(["merge", str(run.folder), "--checkpoints"]) == 0  # is that too, and no plain merge
+    assert capsys.readouterr().out.strip() == str(run.merged / "average-alpha-0.25")
+    assert main(["merge", str(run.folder), "--method", "average"]) == 2
+    assert "average is of a run's checkpoints, and its result is one model" in capsys.readouterr().err
     last = run.checkpoints / "step-100"
     (one,) = merge(base, [last], [1.0], out=tmp_path / "one", check=False)
     merged, expected = load_file(one.folder / "model.safetensors"), arrays(run)[-1]

@@ -134,6 +134,8 @@ def test_effective_weight_norm(parents, tmp_path):
 
     expected = 0.5 * weight(base) + 0.5 * weight(tuned)
     np.testing.assert_allclose(weight(half.folder), expected, atol=1e-6)
+    told, whole = (json.loads((one.folder / "merge.json").read_text())["applied"]["norm"] for one in (half, one))
+    assert 0.45 < told / whole < 0.55  # half of the update, whatever length v has
     (plain,) = merge(base, [tuned], [0.5], out=tmp_path)
     assert np.abs(weight(plain.folder) - expected).max() > 1e-3  # g and v by themselves are another model
     for end, parent in ((zero, base), (one, tuned)):  # the ends are the parents', g and v too
@@ -154,7 +156,11 @@ def test_weight_norm_is_torchs_in_both_spellings(spelling):
     state = {f"x.{name}": tensor for name, tensor in convolution.state_dict().items()}
     ((g, v),) = pairs(state).items()
     assert torch.allclose(effective(state[g], state[v]), convolution.weight, atol=1e-6)
-    again = stored(convolution.weight.detach() * 3, state[g])
+    again = stored(convolution.weight.detach() * 3, state[g], state[v])
+    over = [index for index, size in enumerate(state[g].shape) if size == 1]
+    assert torch.allclose(again[1].norm(dim=over), state[v].norm(dim=over), rtol=1e-5)  # v's length is not w's
+    nothing = stored(torch.zeros_like(state[v]), state[g], state[v])
+    assert torch.equal(effective(*nothing), torch.zeros_like(state[v]))
     assert again[0].shape == state[g].shape and torch.allclose(effective(*again), convolution.weight * 3, atol=1e-5)
 
 

@@ -94,7 +94,7 @@ def test_update_sizes_are_norms(parents, tmp_path):
     flat0, flat1 = (np.concatenate([a[name].ravel().astype(np.float64) for name in sorted(a)]) for a in (origin, other))
     assert record["norm"] == pytest.approx(np.linalg.norm(flat1 - flat0), rel=1e-6)
     assert record["relative"] == pytest.approx(np.linalg.norm(flat1 - flat0) / np.linalg.norm(flat0), rel=1e-6)
-    assert {"feature_extractor", "encoder.layers.0", "encoder.pos_conv_embed"} <= record["parts"].keys()
+    assert {"cnn", "layers.0", "position"} <= record["parts"].keys()
 
 
 def test_half_precision_parents_are_merged_in_float32(parents, tmp_path):

@@ -137,7 +137,7 @@ def test_the_command_says_what_it_merged(parents, tmp_path, capsys):
     record = json.loads((tmp_path / "ties-alpha-0.5-varied" / "merge.json").read_text())
     assert record["parameters"] == {"density": 0.3, "scope": "tensor", "weights": [1.0, 0.5]}
     assert record["choices"] == {"keep": ["cnn"]}
-    assert record["checked"] and "‖τ‖ = " in err and "layers.1 " in err and "feature_extractor " in err
+    assert record["checked"] and "‖τ‖ = " in err and "layers.1 " in err and "cnn " in err
 
 
 def test_another_merge_of_the_same_name_is_not_replaced_unsaid(parents, tmp_path, capsys):

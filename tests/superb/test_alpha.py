@@ -68,6 +68,25 @@ def test_scores_are_the_evaluations(run, configuration, tmp_path, capfd):
     assert capfd.readouterr().err.count("scored before") == 3
 
 
+def test_results_of_another_recipe_stay_where_they_are(run, configuration, capfd):
+    """What somebody scored by itself is not put aside for a sweep with other steps."""
+    run, base = run
+    evaluate({"tiny": base}, ["sid"], out=run.superb, cfg=configuration({"steps": 3}))
+    before = (run.superb / "tiny" / "sid.json").read_text()
+    candidates = Candidates.of_run(run, {"upstream": {"name": "tiny", "source": str(base)}}, {})
+    names = {0.0: "tiny"}
+    superb = Superb(["sid"], configuration(), run.superb, run.merged / SCORES / "features",
+                    lambda alpha: names.get(alpha, f"mine-alpha-{alpha:g}"), aside=run.merged / "superb")  # fmt: skip
+    choice = choose(candidates, superb, run.merged, [0.5])
+    assert "keeps its results by another recipe; this sweep's are in" in capfd.readouterr().err
+    assert (run.superb / "tiny" / "sid.json").read_text() == before
+    files = [run.superb / row["details"]["sid"]["file"] for row in choice["candidates"]]
+    assert [file.resolve() for file in files] == [
+        run.merged / "superb" / "tiny" / "sid.json", run.superb / "mine-alpha-0.5" / "sid.json",
+    ]  # fmt: skip
+    assert all(file.is_file() for file in files)
+
+
 def test_the_report_knows_the_alpha_of_what_was_not_kept(run, configuration, capfd):
     from speechft.report.lineage import Lineages
 
