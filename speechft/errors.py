@@ -44,6 +44,10 @@ class Interrupted(SpeechFTError):
     """Somebody asked to stop; what was done is kept."""
 
 
+class DiskFullError(SpeechFTError):
+    """Nothing more can be written where the work goes."""
+
+
 class MissingExtraError(SpeechFTError):
     """An optional package is not installed."""
 

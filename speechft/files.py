@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import SpeechFTError
+from speechft.errors import DiskFullError, SpeechFTError
 
 _TEMPORARY = ".partial-"
 
@@ -115,7 +115,7 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         number = _system_error(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            raise SpeechFTError(
+            raise DiskFullError(
                 f"the disk is full while writing {path}", "free some space and run the same command again"
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
@@ -137,6 +137,14 @@ def _system_error(error: BaseException | None) -> int | None:
             return errno.ENOSPC
         error = error.__cause__ or error.__context__
     return None
+
+
+def save_torch(content: Any, path: Path) -> None:
+    """`torch.save` that raises the system's own error: given a path, torch does not say why it could not write."""
+    import torch
+
+    with path.open("wb") as file:
+        torch.save(content, file)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from speechft import files
-from speechft.errors import SpeechFTError
+from speechft.errors import DiskFullError, SpeechFTError
 from speechft.files import claimed
 
 
@@ -151,3 +152,14 @@ def test_a_folder_that_cannot_be_written_is_not_the_locks_business(tmp_path):
     (tmp_path / "file").write_text("")
     with claimed(tmp_path / "file" / "lock") as ours:
         assert ours
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_torch_says_that_the_disk_is_full(tmp_path):
+    """Given a path instead of a file, it raises an error of its own without the system's number."""
+    with pytest.raises(DiskFullError, match="disk is full"), files.whole_file(tmp_path / "a"):
+        files.save_torch({"x": torch.zeros(100_000)}, Path("/dev/full"))
+    assert not list(tmp_path.iterdir())
+    with files.whole_file(tmp_path / "b") as temporary:
+        files.save_torch({"x": torch.ones(3)}, temporary)
+    assert torch.equal(torch.load(tmp_path / "b", weights_only=True)["x"], torch.ones(3))

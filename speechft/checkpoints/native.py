@@ -23,7 +23,7 @@ from speechft.checkpoints.keymaps import HEADS, in_head, rename
 from speechft.checkpoints.native_config import decoar2_config, to_hf, to_native
 from speechft.checkpoints.unpickle import load_untrusted, plain
 from speechft.errors import SpeechFTError
-from speechft.files import whole_file
+from speechft.files import save_torch, whole_file
 
 HUB_ENTRIES = {
     "hubert": "hubert_custom",
@@ -163,7 +163,7 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
     if family == "decoar2":
         weights = {**rename(checkpoint.state, family, False, False, source), **checkpoint.head}
         with whole_file(path) as temporary:
-            _save({"model": weights}, temporary)
+            save_torch({"model": weights}, temporary)
         return Path(path)
     # The original configuration describes the original head; without that head it would ask for one.
     head = checkpoint.head if "final_proj.weight" in checkpoint.head else {}  # fine-tuned by fairseq: labels alone
@@ -193,13 +193,8 @@ def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
         if family == "hubert":
             content["dictionaries_symbols"] = kept.get("dictionaries_symbols", [None])
     with whole_file(path) as temporary:
-        _save(content, temporary)
+        save_torch(content, temporary)
     return Path(path)
-
-
-def _save(content: Any, path: Path) -> None:
-    with path.open("wb") as file:  # given a path, torch does not say why it could not write
-        torch.save(content, file)
 
 
 def _empty_head(family: str, width: int, channels: int) -> dict[str, Tensor]:

@@ -46,8 +46,9 @@ def run(words: Sequence[str]) -> int:
     upstreams = [word for word in arguments.words if "=" not in word]
     overrides = check_overrides([word.removeprefix("eval.") for word in arguments.words if "=" in word])
 
+    from speechft.cli.sweep import raise_failed
     from speechft.runs import find_run, is_run, runs_root
-    from speechft.superb.evaluate import evaluate
+    from speechft.superb.evaluate import evaluate_all
     from speechft.superb.settings import compose
 
     if arguments.multirun:
@@ -76,8 +77,11 @@ def run(words: Sequence[str]) -> int:
         return 0
     if arguments.multirun:
         return _jobs(upstreams, tasks, arguments.engine, out, settings, overrides, arguments.json)
-    results = evaluate(upstreams, tasks, arguments.engine, out, settings)
+    results, errors = evaluate_all(upstreams, tasks, arguments.engine, out, settings)
     result(arguments.json, results, [_line(one) for one in results])
+    if len(errors) == 1:
+        raise errors[0]
+    raise_failed("evaluations", results, errors)
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
-from speechft.errors import SpeechFTError, UsageError
+from speechft.errors import DiskFullError, Interrupted, SpeechFTError, UsageError
 from speechft.files import sha256_json, write_json, write_text
 from speechft.superb import earlier
 from speechft.superb.settings import Settings, compose
@@ -50,16 +50,47 @@ def evaluate(
 
     Raises:
         UsageError: an unknown task, engine or upstream, a value out of range.
-        SpeechFTError: missing files (all named before anything is computed), a full disk, a loss that is NaN.
+        SpeechFTError: missing files (all named before anything is computed), a full disk; or, once all others are
+            scored, one that failed, such as by a loss that is NaN.
+    """
+    results, errors = evaluate_all(upstreams, tasks, engine, out, cfg, progress)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise SpeechFTError(
+            f"{len(errors)} of {len(errors) + len(results)} evaluations failed, first: {errors[0].what}", errors[0].mend
+        )
+    return results
+
+
+def evaluate_all(
+    upstreams: Sequence[Any] | Mapping[str, Any],
+    tasks: Sequence[str] | None = None,
+    engine: str | None = None,
+    out: str | Path | None = None,
+    cfg: Mapping[str, Any] | Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], list[SpeechFTError]]:
+    """As `evaluate`, but what failed is handed over beside what was scored: a task that fails does not stop others,
+    which may take days.
+
+    Raises:
+        UsageError, SpeechFTError: as `evaluate`, but for tasks that failed by themselves.
     """
     settings, sources, chosen = prepare(upstreams, tasks, engine, out, cfg)
     progress = progress or Progress()
+    results, errors = [], []
     with progress:
-        return [
-            _evaluate_one(upstream, name, task, settings, progress)
-            for name, upstream in loaded(sources, settings.upstream)
-            for task in chosen
-        ]
+        for name, upstream in loaded(sources, settings.upstream):
+            for task in chosen:
+                try:
+                    results.append(_evaluate_one(upstream, name, task, settings, progress))
+                except (UsageError, Interrupted, DiskFullError):  # would stop the others too
+                    raise
+                except SpeechFTError as error:
+                    progress.say(f"{name} {task.name}: failed: {error.what}")
+                    errors.append(error)
+    return results, errors
 
 
 def prepare(

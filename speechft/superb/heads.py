@@ -140,12 +140,13 @@ def _set_random_state(state: tuple[Any, ...]) -> None:
 
 
 def choose(heads: Sequence[Head], task: str, metric: str, higher_better: bool) -> Head:
-    """The head with the best dev score (`Head.score`); of equal ones the first. A rate without any is worst.
+    """The head with the best dev score (`Head.score`); of equal ones the first. A rate without any is worst. A rate
+    that was given up is not tested, whatever it had on dev before: alone it would have ended in an error.
 
     Raises:
         SpeechFTError: every rate was given up.
     """
-    live = [head for head in heads if head.stopped is None or head.best]
+    live = [head for head in heads if head.stopped is None]
     if not live:
         raise SpeechFTError(f"no learning rate of {task} works: {heads[0].stopped}", f"lower superb.{task}.lr")
     worst = -float("inf")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from speechft.files import whole_file
+from speechft.files import save_torch, whole_file
 
 
 def random_state() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         SpeechFTError: the disk is full.
     """
     with whole_file(path) as temporary:
-        torch.save(content, temporary)
+        save_torch(content, temporary)
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any] | None:

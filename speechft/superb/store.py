@@ -216,7 +216,7 @@ def check_budget(root: Path, total: int, missing: int, budget_gb: float, what: s
     if total > budget:
         raise SpeechFTError(
             f"{need}, more than budget_gb={budget_gb:g}",
-            f"set budget_gb={max(1, round(total / 1e9 + 0.5))}, or move it with store=DIR",
+            f"they have to be stored: set budget_gb={max(1, round(total / 1e9 + 0.5))}",
         )
     if missing > free:
         raise SpeechFTError(

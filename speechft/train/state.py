@@ -14,7 +14,7 @@ from torch import nn
 from speechft.checkpoints.folder import LEARNER
 from speechft.checkpoints.weight_files import read_tensors
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import is_partial, partial_name, read_json, remove_partials, whole_folder
+from speechft.files import is_partial, partial_name, read_json, remove_partials, save_torch, whole_folder
 from speechft.train.average import Average
 
 _AVERAGE, _OPTIMIZER, _STATE = "average.safetensors", "optimizer.pt", "state.json"
@@ -49,7 +49,7 @@ def save(
         if average is not None:
             save_file({name: tensor.cpu() for name, tensor in average.tensors().items()}, temporary / _AVERAGE)
             state = {**state, "averaged": average.updates}
-        torch.save(optimizer, temporary / _OPTIMIZER)
+        save_torch(optimizer, temporary / _OPTIMIZER)
         (temporary / _STATE).write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     for old in checkpoints(folder)[:-keep]:
         if old != of_step(folder, best):

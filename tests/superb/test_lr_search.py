@@ -80,6 +80,35 @@ def test_a_rate_that_is_nan_is_given_up_and_the_others_go_on(engine, configurati
         evaluate([upstream], cfg={**cfg, "lr": [1e30, 1e29]})
 
 
+@pytest.mark.parametrize("task", ["sid", "pr", "asv"])
+def test_a_rate_that_is_nan_after_its_best_score_is_given_up_too(task, configuration, upstream, monkeypatch):
+    """As in s3prl's loop, where it would have ended in an error; its best state is no result."""
+    from speechft.superb.fast import FastRun
+
+    forward = FastRun._forward
+
+    def late(self, name, head, *args):
+        loss = forward(self, name, head, *args)
+        return loss * float("nan") if name == "train" and head.lr == 1e-2 and self.step >= 4 else loss
+
+    cfg = configuration({"steps": 6, "eval_step": 2, "log_step": 2}, lr=[1e-2, 1e-9], tasks=[task])
+    with monkeypatch.context() as patch:
+        patch.setattr(FastRun, "_forward", late)
+        result = evaluate([upstream], cfg=cfg)[0]
+    first, second = result["lr_search"]
+    assert result["lr"] == 1e-9 and "is NaN" in first["stopped"] and first["dev"] and "stopped" not in second
+    assert result["test_utterances"] > 0
+
+
+def test_a_task_that_fails_does_not_stop_the_others(configuration, upstream, tmp_path, capsys):
+    cfg = configuration({"steps": 6}, tasks=["sid", "ks", "pr"])
+    cfg["superb"]["sid"]["lr"] = cfg["superb"]["pr"]["lr"] = 1e30
+    with pytest.raises(SpeechFTError, match=r"2 of 3 evaluations failed, first: the loss of sid is NaN"):
+        evaluate([upstream], cfg=cfg)
+    assert "sid: failed: the loss of sid is NaN" in capsys.readouterr().err
+    assert (tmp_path / "out" / upstream_name(upstream) / "ks.json").is_file()
+
+
 def test_a_killed_search_goes_on(configuration, upstream, monkeypatch, tmp_path):
     from speechft.superb.fast import FastRun
 

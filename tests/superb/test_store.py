@@ -133,7 +133,9 @@ def test_features_that_are_not_finite_are_refused(tmp_path):
 
 def test_the_budget(tmp_path):
     check_budget(tmp_path / "new", 10**9, 10**6, 2, "pr")
-    with pytest.raises(SpeechFTError, match=r"features for pr take 3.00 GB .* budget_gb=2; set budget_gb=4"):
+    with pytest.raises(
+        SpeechFTError, match=r"features for pr take 3.00 GB .* budget_gb=2; they have to be stored: set budget_gb=4"
+    ):
         check_budget(tmp_path, 3 * 10**9, 0, 2, "pr")
     with pytest.raises(SpeechFTError, match="the disk has"):
         check_budget(tmp_path, 10**18, 10**18, 1e12, "pr")

@@ -131,10 +131,10 @@ class Task(ABC):
         if problems:
             key = next(iter(self.needs))
             instead = ", or try data.synthetic=demo" if set(self.needs) <= set(SYNTHETIC) else ""
-            raise SpeechFTError(
-                f"{self.name} needs files that are not there: {'; '.join(problems)}",
-                f"set the paths, for example data.{key}=/path{instead}",
-            )
+            mend = f"set the paths, for example data.{key}=/path{instead}"
+            if all("not installed" in problem for problem in problems):
+                raise SpeechFTError(f"{self.name} needs {'; '.join(problems)}", "install what is missing")
+            raise SpeechFTError(f"{self.name} needs files that are not there: {'; '.join(problems)}", mend)
 
     # ---------------------------------------------------------------- s3prl's configuration
 

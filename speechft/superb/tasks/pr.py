@@ -23,7 +23,10 @@ class PR(CTCTask):
     corpus = "librispeech"
     needs: ClassVar[Mapping[str, str]] = {
         "librispeech": LIBRISPEECH,
-        "lexicon": "word to phones: librispeech-lexicon-200k-g2p.txt and -allothers-g2p.txt of s3prl's repository",
+        "lexicon": (
+            "word to phones: librispeech-lexicon-200k-g2p.txt and -allothers-g2p.txt in github.com/s3prl/s3prl, "
+            "s3prl/downstream/ctc/lexicon"
+        ),
     }
     extra_keys = ("bucketing",)
 

@@ -28,7 +28,10 @@ class SF(CTCTask):
     percent = ("slot_edit_f1_full", "slot_edit_f1_part")
     corpus = "snips"
     needs: ClassVar[Mapping[str, str]] = {
-        "snips": "Audio SNIPS as SUPERB prepares it, the link is under SF in s3prl's downstream/docs/superb.md",
+        "snips": (
+            "Audio SNIPS as SUPERB prepares it: the link is under SF in github.com/s3prl/s3prl, "
+            "s3prl/downstream/docs/superb.md"
+        ),
     }
     extra_keys = ("bucketing", "rnn_dims", "dropout", "specaug", "train_speakers", "dev_speakers", "test_speakers")
 
