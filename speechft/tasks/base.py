@@ -60,6 +60,11 @@ class Task(nn.Module, ABC):
             SpeechFTError: labels are missing or impossible.
         """
 
+    def keep(self, folder: Path) -> None:
+        """Write what a reader of the run's folder may want, such as the vocabulary: once it is sure that the run goes
+        on with it. Here: nothing."""
+        del folder
+
     def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
         """Cuts whose labels are missing or cannot be learnt: their ids, and why. Nothing is prepared yet.
 

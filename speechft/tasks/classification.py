@@ -66,6 +66,8 @@ class Classification(Task):
         self._index = [{name: number for number, name in enumerate(self.classes[field])} for field in self._fields]
         self._sizes = [len(index) for index in self._index]
         self.head = MeanPoolingHead(upstream.dim, self._hidden, sum(self._sizes))
+
+    def keep(self, folder: Path) -> None:
         write_json(folder / "classes.json", self.settings())
 
     def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:

@@ -72,6 +72,8 @@ class CtcTask(Task):
         kind, hidden, dropout = self._head_options
         self.head = build_head(kind, upstream.dim, hidden, len(self.vocabulary), dropout)
         self.ctc = nn.CTCLoss(blank=BLANK, zero_infinity=True)
+
+    def keep(self, folder: Path) -> None:
         write_json(folder / "units.json", self.settings())
 
     def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:

@@ -57,7 +57,6 @@ class Joint(Task):
             own = cuts_of(train, name)
             if own is None:
                 raise SpeechFTError(f"there is no training data for {name}", f"give task.tasks.{name}.data, or data")
-            (folder / name).mkdir(parents=True, exist_ok=True)
             try:
                 self._task(name).prepare(upstream, own, cuts_of(dev, name), folder / name)
             except SpeechFTError as error:
@@ -66,6 +65,10 @@ class Joint(Task):
         scored = [name for name in self.tasks if cuts_of(dev, name) is not None]
         if scored:
             self._judge_by(scored[0])
+
+    def keep(self, folder: Path) -> None:
+        for name in self.tasks:
+            self._task(name).keep(folder / name)
 
     def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
         together = list(cuts)

@@ -16,9 +16,10 @@ only: with all of them, it says, the model learns to ignore its input. That is t
 (`strategy.frozen_parts`); `perplexity` shows it: it falls to 1 when one code word is left.
 
 As in the published code (its `src/nn/swav_vq_dis.py`, `src/model/spin.py`, `config/spin.yaml`): the loss with soft
-targets, Sinkhorn's scaling with sums over all processes, one affine W to 256 dimensions, all defaults. Not as there:
-code words get their length 1 before a step's loss instead of after it, and the voice is changed by other means
-(`data/voices.py`), without Praat's change of how far the pitch moves.
+targets, one affine W to 256 dimensions, all defaults. Not as there: of several processes each scales its own batch, so
+that they train as one does with `trainer.accumulate` (there Sinkhorn's sums are over all of them); code words get their
+length 1 before a step's loss instead of after it, and the voice is changed by other means (`data/voices.py`), without
+Praat's change of how far the pitch moves.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Spin(Task):
         both = torch.stack([first, second])
         with torch.no_grad():
             targets = torch.stack([
-                sinkhorn(part, self._epsilon, self._iterations, everywhere=self.training) for part in both.detach()
+                sinkhorn(part, self._epsilon, self._iterations) for part in both.detach()
             ])  # fmt: skip
         logs = (both / self._temperature).log_softmax(-1)
         return -(targets.flip(0) * logs).sum(-1).mean(), targets, logs
@@ -129,28 +130,20 @@ class Spin(Task):
 
 
 @torch.no_grad()
-def sinkhorn(cosines: Tensor, epsilon: float, iterations: int, everywhere: bool = False) -> Tensor:
+def sinkhorn(cosines: Tensor, epsilon: float, iterations: int) -> Tensor:
     """Targets from cosines: every code word used equally, every frame's targets summing to 1.
 
     Args:
         cosines: `[frames, codewords]`, from -1 to 1.
         epsilon: of the module's docstring.
         iterations: how often columns, then rows are scaled.
-        everywhere: count the frames of all processes of a data-parallel run together.
 
     Returns:
         `[frames, codewords]` float32.
     """
-    import torch.distributed as distributed
-
-    def total(values: Tensor) -> Tensor:
-        if everywhere and distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(values)
-        return values
-
     plan = ((cosines.double() - 1) / epsilon).exp()
     for _ in range(iterations):
-        plan = plan / total(plan.sum(0)).clamp(min=1e-300)  # the columns' own sum does not matter: rows come last
+        plan = plan / plan.sum(0).clamp(min=1e-300)  # the columns' own sum does not matter: rows come last
         plan = plan / plan.sum(1, keepdim=True).clamp(min=1e-300)
     return plan.float()
 

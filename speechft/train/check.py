@@ -102,14 +102,15 @@ def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, lou
     return corpus
 
 
-def corpus_hash(cuts: Iterable[Any]) -> str:
-    """Of a training set's utterances: their ids, lengths and labels, in order."""
-    digest = hashlib.sha256()
-    for cut in cuts:
+def corpus_mark(cuts: Iterable[Any]) -> dict[str, Any]:
+    """What a set's utterances are known by again: `sha256` of their ids, lengths and labels, in order; their
+    number."""
+    digest, count = hashlib.sha256(), 0
+    for count, cut in enumerate(cuts, 1):  # noqa: B007 (the last one is the number)
         (label,) = cut.supervisions[:1] or (None,)
         own = [] if label is None else [label.text, label.speaker, label.custom]
         digest.update(json.dumps([cut.id, round(cut.duration, 4), *own], sort_keys=True, default=str).encode())
-    return digest.hexdigest()
+    return {"sha256": digest.hexdigest(), "utterances": count}
 
 
 def listing_path(settings: Mapping[str, Any], out: str | Path | None = None) -> Path:

@@ -22,10 +22,13 @@ from speechft.versions import versions
 
 if TYPE_CHECKING:
     from speechft.strategies.base import Strategy
+    from speechft.tasks.base import Task
     from speechft.upstreams.base import Identity, Upstream
     from speechft.upstreams.kept_cnn import KeptCnn
 
 
+_SHOWN = 8
+"""Differences of a configuration that are told."""
 _MANY_PASSES = 1000
 """The paper's ASR hears its utterances some hundred times."""
 
@@ -72,7 +75,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
-    from speechft.train.check import corpus_hash, read_corpus
+    from speechft.train.check import corpus_mark, read_corpus
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
@@ -133,10 +136,10 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             head_lr=head_lr,
             seed=seed,
             config_hash=sha256_json(settings),
-            corpus_hash=corpus_hash(train),
+            corpora={"train": corpus_mark(train), "dev": corpus_mark(dev or ())},
             trackers=build_trackers(trainer["trackers"], run, settings) if first else (),
             overruled=bool(settings.get("allow_changed_config")),
-            begun=partial(write_config, run.config, settings),
+            begun=partial(_begun, run, settings, task),
             kept=kept,
         )  # fmt: skip
         outcome = training.go()
@@ -181,12 +184,20 @@ def _tell_passes(utterances: int, batch_size: Any, trainer: Mapping[str, Any], p
             "makes it shorter")  # fmt: skip
 
 
+def _begun(run: Run, settings: Mapping[str, Any], task: Task) -> None:
+    """The run's files as it goes on, once nothing can refuse it any more."""
+    write_config(run.config, settings)
+    task.keep(run.folder)
+
+
 def _check_unchanged(run: Run, settings: Mapping[str, Any]) -> list[str]:
     """What differs from the run's configuration, where that is allowed."""
     changed = differences(read_config(run.config), settings)
     if changed and not settings.get("allow_changed_config"):
+        told = [one for one in changed if not one.startswith("name: ")] or changed  # the name follows from the others
+        more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         raise UsageError(
-            f"{run.folder} was started with another configuration: {'; '.join(changed[:5])}",
+            f"{run.folder} was started with another configuration: {'; '.join(told[:_SHOWN])}{more}",
             "choose another --out, or go on anyway with allow_changed_config=true",
         )
     return changed

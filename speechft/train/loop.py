@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Training:
         head_lr: peak rate of the head; None is the upstream's.
         config_hash: hash of the resolved configuration, kept in every checkpoint.
         trackers: besides `metrics.jsonl`.
-        corpus_hash: of the training set, kept likewise.
+        corpora: marks of the training and the dev set (`check.corpus_mark`), kept likewise.
         overruled: go on although configuration, data or the number of processes have changed.
         begun: called once the run's checkpoint, if it has one, has been loaded.
         kept: see `Learner`.
@@ -70,7 +70,7 @@ class Training:
     head_lr: float | None
     seed: int
     config_hash: str
-    corpus_hash: str = ""
+    corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trackers: Sequence[Tracker] = ()
     overruled: bool = False
     begun: Callable[[], None] = _nothing
@@ -107,10 +107,11 @@ class Training:
         frozen_hash = self._frozen_hash()  # before a checkpoint is loaded: what the pre-trained model came with
         checkpoint = checkpoint_files.newest(self.run.checkpoints, clear=first)
         if checkpoint is not None:
+            if not self.overruled:  # before the weights, which other labels would not fit
+                known = checkpoint_files.read_state(checkpoint)
+                devices.check_count(int(known["processes"]), int(options["accumulate"]), self.run.folder)
+                checkpoint_files.check_data(known, self.task.settings(), self.corpora, self.run.folder)
             saved = checkpoint_files.load(checkpoint, learner, average, optimizer)
-            if not self.overruled:
-                devices.check_count(int(saved["processes"]), int(options["accumulate"]), self.run.folder)
-                checkpoint_files.check_data(saved, self.task.settings(), self.corpus_hash, self.run.folder)
             start, seconds, moved = int(saved["step"]), float(saved["seconds"]), int(saved.get("moved", 1))
             if start > last:
                 raise UsageError(f"{self.run.folder} is at step {start} already", "give more trainer.steps than that")
@@ -255,7 +256,7 @@ class Training:
             "best": selection.state(),
             "seed": self.seed,
             "config_sha256": self.config_hash,
-            "corpus_sha256": self.corpus_hash,
+            "corpora": self.corpora,
             "task": self.task.settings(),
         }
         checkpoint_files.save(

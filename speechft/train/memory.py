@@ -36,8 +36,11 @@ def explained(error: RuntimeError, when: str, options: Mapping[str, Any], batch:
         return error
     goes_on = "the run goes on from its last checkpoint"
     if batch is None:  # the first update of the unfrozen upstream makes the optimizer's state
-        advice = "a smaller batch with a higher trainer.accumulate, strategy=lora, or a device with more memory"
-        return SpeechFTError(f"out of memory {when}, by the optimizer's state of all weights", f"{advice}; {goes_on}")
+        advice = "a smaller batch with a higher trainer.accumulate (and allow_changed_config=true), or a larger device"
+        return SpeechFTError(
+            f"out of memory {when}, by the optimizer's state of all weights",
+            f"{advice}: {goes_on}; or a new run with strategy=lora",
+        )
     longest = max(wave.numel() for wave in batch.waves) / 16_000
     size = (
         f"out of memory {when} with a batch of {len(batch.waves)} utterances, {batch.seconds:.1f} s of audio "
@@ -51,4 +54,6 @@ def explained(error: RuntimeError, when: str, options: Mapping[str, Any], batch:
         "smaller batches (data.batch_seconds or data.batch_size) with a higher trainer.accumulate",
         "data without its longest utterances (max_seconds)" if longest > 20 else "",
     ]
-    return SpeechFTError(size, f"try {', or '.join(word for word in choices if word)}; {goes_on}")
+    allowed = "" if options["gradient_checkpointing"] else "; all but the first with allow_changed_config=true"
+    allowed = allowed or " with allow_changed_config=true"
+    return SpeechFTError(size, f"try {', or '.join(word for word in choices if word)}: {goes_on}{allowed}")

@@ -81,6 +81,15 @@ def newest(folder: Path, clear: bool = True) -> Path | None:
     return found[-1] if found else None
 
 
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The readable part alone.
+
+    Raises:
+        SpeechFTError: it is damaged.
+    """
+    return dict(read_json(checkpoint / _STATE))
+
+
 def load(
     checkpoint: Path, learner: nn.Module, average: Average | None, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def load(
     Raises:
         SpeechFTError: the checkpoint is damaged, or of another model.
     """
-    state = read_json(checkpoint / _STATE)
+    state = read_state(checkpoint)
     load_weights(checkpoint, learner, average)
     options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
@@ -103,13 +112,16 @@ def load(
     return {**state, "scaler": saved.get("scaler")}
 
 
-def check_data(saved: Mapping[str, Any], labels: Mapping[str, Any], corpus_hash: str, run: Path) -> None:
-    """A run goes on with the labels it began with, and with the data in the order it was in.
+def check_data(
+    saved: Mapping[str, Any], labels: Mapping[str, Any], corpora: Mapping[str, Mapping[str, Any]], run: Path
+) -> None:
+    """A run goes on with the labels it began with, and with the data in the order it was in; the dev set's too, or
+    the best score so far would be of another one.
 
     Args:
         saved: what `load` gave.
         labels: `Task.settings` now.
-        corpus_hash: of the training set now.
+        corpora: marks of the training and the dev set now (`check.corpus_mark`).
 
     Raises:
         UsageError: they have changed.
@@ -117,8 +129,15 @@ def check_data(saved: Mapping[str, Any], labels: Mapping[str, Any], corpus_hash:
     mend = "bring them back, choose another --out, or go on anyway with allow_changed_config=true"
     if saved["task"] != json.loads(json.dumps(labels)):
         raise UsageError(f"the labels of {run} have changed since it was started", mend)
-    if saved.get("corpus_sha256", corpus_hash) != corpus_hash:
-        raise UsageError(f"the training data of {run} have changed since it was started", mend)
+    before = saved.get("corpora", {})
+    for name, now in corpora.items():
+        then = before.get(name, now)
+        if then != now:
+            counts = f"{then['utterances']} utterances then, {now['utterances']} now"
+            same = f"{counts.partition(' then')[0]}, but others, or in another order, or with other labels"
+            told = same if then["utterances"] == now["utterances"] else counts
+            what = "training" if name == "train" else name
+            raise UsageError(f"the {what} data of {run} have changed since it was started ({told})", mend)
 
 
 def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) -> None:
@@ -141,7 +160,9 @@ def load_weights(checkpoint: Path, learner: nn.Module, average: Average | None) 
 
 
 def _misfit(checkpoint: Path, error: Exception) -> SpeechFTError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Error(s) in loading")]  # torch's header says nothing
+    reason = (told or lines or [type(error).__name__])[0][:200]
     if any(sign in str(error) for sign in _OTHER_MODEL):
         mend = "such a change of the configuration needs a run of its own: choose another --out"
         return SpeechFTError(f"checkpoint {checkpoint} is of another model or optimizer ({reason})", mend)

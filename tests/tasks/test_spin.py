@@ -1,9 +1,6 @@
 """Spin: targets and loss against the definitions, in float64 and by hand; what it learns."""
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -137,29 +134,3 @@ def test_the_last_layers_alone_can_be_trained_from_the_command(train_words, upst
     before, after = (load_file(folder / "model.safetensors") for folder in (upstream_folder, run.finetuned))
     changed = {".".join(key.split(".")[:3]) for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"encoder.layers.1"}
-
-
-_TWO_PROCESSES = """
-import os, sys
-import torch
-from speechft.tasks.spin import sinkhorn
-rank = int(os.environ["RANK"])
-torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meet", rank=rank, world_size=2)
-cosines = torch.load(f"{sys.argv[1]}/cosines.pt")
-torch.save(sinkhorn(cosines[:13] if rank == 0 else cosines[13:], 0.05, 3, everywhere=True), f"{sys.argv[1]}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_count_their_frames_together(tmp_path):
-    cosines = 2 * torch.rand(40, 6, generator=torch.Generator().manual_seed(2)) - 1
-    torch.save(cosines, tmp_path / "cosines.pt")
-    (tmp_path / "one.py").write_text(_TWO_PROCESSES)
-    started = [
-        subprocess.Popen([sys.executable, tmp_path / "one.py", tmp_path], env={**os.environ, "RANK": str(rank)})
-        for rank in (0, 1)
-    ]
-    assert [process.wait(300) for process in started] == [0, 0]
-    together = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)])
-    torch.testing.assert_close(together, sinkhorn(cosines, 0.05, 3))

@@ -105,6 +105,22 @@ def test_two_processes_train_as_one_does_with_the_same_batches(one, two):
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-4) for name in theirs)
 
 
+@pytest.mark.parametrize("task", ["{spin: {codewords: 8}}", "{spin: {codewords: 8}, pr: {hidden: 32}}"])
+def test_spin_alone_and_beside_another_task_trains_as_one_does(task, train_words, tmp_path):
+    """No process waits for the others inside a loss: at one step they may have batches of different tasks."""
+    plain = [word for word in train_words if not word.startswith("task.")]
+    lexicon = next(word for word in train_words if word.startswith("task.lexicon")).partition("=")[2]
+    tasks = task.replace("32}", f"32, lexicon: {lexicon!r}}}")
+    words = [*plain, "task=joint", f"task.tasks={tasks}", "trainer.steps=4",
+             "strategy.freeze_fraction=0.5", "data.batch_size=3", "trainer.eval_every=4"]  # fmt: skip
+    one = finetune([*words, "trainer.accumulate=2"], tmp_path / "one")
+    codes, said = several(2, tmp_path / "two", [*words, "--out", str(tmp_path / "run")])
+    assert codes == [0, 0], said
+    two = Run(tmp_path / "run")
+    assert _lines(two).keys() == _lines(one).keys() == set(range(1, 5))
+    assert np.allclose(list(_lines(two).values()), list(_lines(one).values()), rtol=2e-4)
+
+
 def test_hashes_by_phase_on_two_processes(one, two):
     marks, alone = ([line for line in read_metrics(run.metrics) if line.get("event")] for run in (two[0], one))
     assert [(mark["step"], mark["phase"], mark["event"]) for mark in marks] == [

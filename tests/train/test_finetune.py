@@ -282,3 +282,49 @@ def test_bad_corpora_stop_before_training(train_words, librispeech, tmp_path):
         finetune(words, tmp_path / "run")
     run = finetune([*words, "data.skip_bad=true", "trainer.steps=2"], tmp_path / "run2")
     assert len((run.folder / "skipped.tsv").read_text().splitlines()) == 1
+
+
+def test_a_changed_dev_set_is_refused_and_a_refusal_changes_nothing(tmp_path, upstream_folder, librispeech):
+    """Scores of two dev sets are no curve; and the labels on disk stay those of the run."""
+    from speechft.data.corpora import load_cuts
+
+    rows = []
+    for split in ("train-clean-100", "dev-clean"):
+        cuts, _ = load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": split}])
+        for cut in cuts:
+            known = cut.supervisions[0]
+            rows.append((str(cut.recording.sources[0].source), known.speaker, known.text, split))
+
+    def table(rows):
+        lines = ["path\tspeaker\ttext\tsplit", *("\t".join(row) for row in rows)]
+        (tmp_path / "mine.tsv").write_text("\n".join(lines) + "\n")
+
+    words = [
+        "data=tsv", f"data.table={tmp_path}/mine.tsv", "task=asr", "task.hidden=32",
+        f"upstream.source={upstream_folder}", "data.train_where={split: train-clean-100}",
+        "data.dev_where={split: dev-clean}", "data.train_speakers=null", "data.dev_speakers=null", "trainer.steps=4",
+        "trainer.checkpoint_every=2", "trainer.eval_every=2", "trainer.device=cpu", "trainer.threads=1",
+        "data.workers=0", "data.buckets=2", "data.batch_size=4",
+    ]  # fmt: skip
+    table(rows)
+    run = finetune(words, tmp_path / "run")
+    shutil.rmtree(run.finetuned)
+    units = (run.folder / "units.json").read_text()
+    table(rows[:-1])
+    with pytest.raises(UsageError, match=rf"the dev data of .* have changed .*\({len(rows) - 24} utterances then"):
+        finetune(words, run.folder)
+    longer = [
+        (path, who, text if split == "dev-clean" else f"{text} ZZ", split) for path, who, text, split in rows
+    ]  # fmt: skip
+    table(longer)
+    with pytest.raises(UsageError, match=r"the labels of .* have changed"):
+        finetune(words, run.folder)
+    assert (run.folder / "units.json").read_text() == units
+    table(rows)
+    assert finetune(words, run.folder).finished
+
+
+def test_a_refused_command_leaves_no_folder(train_words, tmp_path):
+    with pytest.raises(UsageError, match=r"data\.batch_seconds=None and data\.batch_size=None"):
+        finetune([*train_words, "data.batch_size=null"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()

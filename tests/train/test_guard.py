@@ -95,23 +95,25 @@ def test_labels_and_data_must_be_those_it_began_with(words, stopped, tmp_path):
     state.write_text(json.dumps({**saved, "task": {**saved["task"], "vocabulary": vocabulary[::-1]}}))
     with pytest.raises(UsageError, match=r"the labels of .* have changed since it was started; bring them back"):
         finetune(words, out)
-    state.write_text(json.dumps({**saved, "corpus_sha256": "0"}))
-    with pytest.raises(UsageError, match=r"the training data of .* have changed"):
+    state.write_text(json.dumps({**saved, "corpora": {"train": {"sha256": "0", "utterances": 24}}}))
+    with pytest.raises(
+        UsageError, match=r"the training data of .* have changed since it was started \(24 utterances, but others"
+    ):
         finetune(words, out)
     assert finetune([*words, "allow_changed_config=true"], out).finished
 
 
 def test_the_hash_of_a_corpus_sees_labels_order_and_lengths(librispeech):
     from speechft.data.corpora import load_cuts
-    from speechft.train.check import corpus_hash
+    from speechft.train.check import corpus_mark
 
     def cuts(**more):
         return list(load_cuts([{"kind": "librispeech", "root": str(librispeech), "split": "dev-clean", **more}])[0])
 
-    assert corpus_hash(cuts()) == corpus_hash(cuts()) != corpus_hash(cuts()[::-1])
+    assert corpus_mark(cuts()) == corpus_mark(cuts()) != corpus_mark(cuts()[::-1])
     relabelled = cuts()
     relabelled[3].supervisions[0].text = "ANOTHER"
-    assert len({corpus_hash(one) for one in (cuts(), cuts(limit=7), cuts(speeds=[1.1]), relabelled)}) == 4
+    assert len({corpus_mark(one)["sha256"] for one in (cuts(), cuts(limit=7), cuts(speeds=[1.1]), relabelled)}) == 4
 
 
 @pytest.mark.parametrize("change", [["strategy=lora"], ["trainer.optimizer=muon"], ["task.hidden=16"]])
