@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.console import Progress
 from speechft.errors import DiskFullError, Interrupted, SpeechFTError, UsageError
-from speechft.files import sha256_json, write_json, write_text
+from speechft.files import write_json, write_text
 from speechft.superb import earlier
 from speechft.superb.settings import Settings, compose
 from speechft.superb.sources import check_source, loaded, named
@@ -229,12 +227,12 @@ def _guarded(
     """Run with s3prl silenced; what it raises becomes one line, with its traceback in the log."""
     import torch
 
-    from speechft.superb import compat
+    from speechft.superb import compat, engines
     from speechft.superb.quiet import quiet
     from speechft.superb.variants import run_variants
 
     log = work / "s3prl.log"
-    engine = task.engine(settings.engine) or (_fast if settings.engine == "fast" else _reference)
+    engine = task.engine(settings.engine) or (engines.fast if settings.engine == "fast" else engines.reference)
 
     def run(task: Task, work: Path) -> tuple[Outcome, str]:
         task.bar = progress.bar
@@ -254,80 +252,3 @@ def _guarded(
             traceback.print_exc()  # into the log
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise SpeechFTError(f"{task.name} failed inside s3prl ({what})", f"see {log}") from error
-
-
-def _fast(
-    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
-    import torch
-
-    from speechft.superb.assemble import assemble
-    from speechft.superb.store import FeatureStore
-
-    run = assemble(
-        task,
-        settings.superb[task.name],
-        settings.data,
-        upstream,
-        FeatureStore(settings.store),
-        work / "s3prl",
-        seed=settings.seed,
-        device=torch.device(settings.device),
-        frames_dtype=settings.frames_dtype,
-        batch_seconds=settings.batch_seconds,
-        budget_gb=settings.budget_gb,
-        bar=progress.bar,
-        say=progress.say,
-        numerics=settings.numerics,
-        devices=[torch.device(one) for one in settings.devices],
-    )
-    run.state_file, run.fingerprint = work / "state.pt", fingerprint
-    run.rates = settings.superb[task.name]["lr"]
-    return run.run(), run.data
-
-
-def _dev_score(task: Task, outcome: Outcome) -> float:
-    metric, sign = task.dev_metric or task.metric, 1 if task.higher_better else -1
-    return sign * outcome.dev[metric] if metric in outcome.dev else -math.inf
-
-
-def _reference(
-    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
-    from speechft.superb.assemble import plan_splits
-    from speechft.superb.bridge import registered
-    from speechft.superb.records import Diverged
-    from speechft.superb.reference import ReferenceRun
-
-    del fingerprint  # the folder was cleared if it belonged to another evaluation
-    recipe = settings.superb[task.name]
-    rates, search = recipe["lr"], []
-    best: tuple[Outcome, Any] | None = None
-    for lr in rates:
-        expdir = work / ("s3prl" if len(rates) == 1 else f"s3prl-{lr:g}")
-        expdir.mkdir(parents=True, exist_ok=True)
-        config = task.config({**recipe, "lr": lr}, settings.data, expdir)
-        with registered(upstream) as hub_name:
-            run = ReferenceRun(
-                task, config, hub_name, expdir, settings.seed, settings.device, int(recipe["num_workers"]),
-                progress.bar(f"{task.name} (s3prl)"),
-            )  # fmt: skip
-            try:
-                outcome = replace(run.run(), lr=lr)
-            except Diverged as error:
-                if len(rates) == 1:
-                    raise
-                search.append({"lr": lr, "dev": {}, "stopped": error.what})
-                continue
-        search.append({"lr": lr, "dev": outcome.dev})
-        if best is None or _dev_score(task, outcome) > _dev_score(task, best[0]):
-            best = outcome, run.expert
-    if best is None:
-        raise SpeechFTError(
-            f"no learning rate of {task.name} works: {search[0]['stopped']}", f"lower superb.{task.name}.lr"
-        )
-    outcome, expert = best
-    if len(rates) > 1:
-        outcome.search = search
-    plans = plan_splits(task, expert, upstream, recipe, settings.data, settings.frames_dtype)
-    return outcome, sha256_json([key.data for _, key, _ in plans.values()])

@@ -81,7 +81,7 @@ class Task(ABC):
         raise NotImplementedError(f"{self.name} has no variant {name}")
 
     def engine(self, name: str) -> Callable[..., Any] | None:
-        """The task's own way of being run by `fast` or `s3prl`, as `evaluate._fast`; None for training a head."""
+        """The task's own way of being run by `fast` or `s3prl`, as `engines.fast`; None for training a head."""
         del name
         return None
 
