@@ -21,9 +21,7 @@ class SID(VoxCeleb1Task):
     folder = "voxceleb1"
     needs: ClassVar[Mapping[str, str]] = {
         "voxceleb1": "the folder of VoxCeleb1 with dev/wav/id10001/..., from robots.ox.ac.uk/~vgg/data/voxceleb",
-        "iden_split": (
-            "robots.ox.ac.uk/~vgg/data/voxceleb/meta/iden_split.txt; not needed where it is inside voxceleb1"
-        ),
+        "iden_split": "VoxCeleb1's iden_split.txt, from robots.ox.ac.uk/~vgg/data/voxceleb/meta",
     }
     extra_keys = ("eval_batch_size", "crop_seconds", "crop_hours")
 
