@@ -37,7 +37,8 @@ def test_named_models_are_heard_as_torchaudio_hears_them(name):
 
 
 def test_every_named_model_has_its_convention():
-    raw = ("fbank", "fbank_superb", "decoar2", "hubert_nano", "hubert_nano_random")  # no choice, or our own file says it
+    # no choice, or our own file says it
+    raw = ("fbank", "fbank_superb", "decoar2", "hubert_nano", "hubert_nano_random")
     for name in group_names("upstream"):
         if name not in raw and not name.startswith("whisper"):
             assert isinstance(read_group("upstream", name)["normalize"], bool), name
