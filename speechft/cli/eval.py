@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> int:
 
     from speechft.cli.sweep import raise_failed
     from speechft.runs import find_run, is_run, runs_root
-    from speechft.superb.evaluate import evaluate_all
+    from speechft.superb.evaluate import evaluate_all, prepare
     from speechft.superb.settings import compose
 
     if arguments.multirun:
@@ -77,7 +77,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     if arguments.multirun:
         return _jobs(upstreams, tasks, arguments.engine, out, settings, overrides, arguments.json)
-    results, errors = evaluate_all(upstreams, tasks, arguments.engine, out, settings)
+    results, errors = evaluate_all(*prepare(upstreams, tasks, arguments.engine, out, settings))
     result(arguments.json, results, [_line(one) for one in results])
     if len(errors) == 1:
         raise errors[0]

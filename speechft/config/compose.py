@@ -20,6 +20,8 @@ IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", 
 them. `trainer.keep_cnn` is not among them: turned on or off it rounds every batch differently."""
 
 
+_NAMED = 4
+"""Choices that a hint lists."""
 _FREE_SECTIONS = tuple(f"{key}." for key in IDENTITY_FREE)
 
 
@@ -106,7 +108,7 @@ def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> Usag
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         known = _keys(primary)
-        if key in known:
+        if key in known and key.partition(".")[0] in _defaults(primary):
             return _of_another_choice(primary, key, overrides)
         if primary == "eval" and key in _keys("train"):
             return UsageError(
@@ -152,10 +154,11 @@ def _of_another_choice(primary: str, key: str, overrides: Sequence[str]) -> Usag
     words = [word.partition("=") for word in overrides]
     said = [value for name, _, value in words if name.lstrip("+") == group]
     chosen = said[-1] if said else _defaults(primary)[group]
+    several = " or ".join(having[:_NAMED]) + (" ..." if len(having) > _NAMED else "")
     hint = (
         f"+{key}=... hands it to your class"
         if chosen == "own"
-        else f"add {' or '.join(having)}, which {'have' if len(having) > 1 else 'has'} it"
+        else f"add {several}, which {'have' if len(having) > 1 else 'has'} it"
     )
     return UsageError(f"{group}={chosen} has no {inner!r}", hint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ class Parents:
     paths: list[str]
     places: list[Path]
 
-    @property
+    @cached_property
     def parts(self) -> dict[str, str]:
         """Canonical name -> part of the model (`checkpoints/parts.py`)."""
         return parts_of(self.base.names(), norm_last(self.base.config))

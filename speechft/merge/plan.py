@@ -13,6 +13,7 @@ from speechft.checkpoints.tensor_file import TensorInfo
 from speechft.errors import UsageError
 from speechft.merge.alphas import Choice, checked_alphas
 from speechft.merge.method import Method
+from speechft.merge.methods._tensors import no_extrapolation
 from speechft.merge.parents import Parents, open_parents
 from speechft.merge.registry import method_named
 from speechft.merge.statistics import Statistics, needed
@@ -93,10 +94,7 @@ def planned(
         labels = checked_alphas([chosen.alpha] if alphas is None else alphas, extrapolate)
     if chosen.statistics:  # before they are collected, which may take hours
         for alpha in (*labels, *choice.at.values(), *choice.by_depth):
-            if not 0.0 <= alpha <= 1.0:
-                raise UsageError(
-                    f"alpha {alpha:g} is outside [0, 1]", f"{chosen.name} weighs models and cannot extrapolate"
-                )
+            no_extrapolation(chosen.name, alpha)
     parents = open_parents(pretrained, finetuned)
     try:
         check_beside(str(parents.base.config.get("model_type")), to, str(pretrained))

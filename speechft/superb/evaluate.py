@@ -51,7 +51,7 @@ def evaluate(
         SpeechFTError: missing files (all named before anything is computed), a full disk; or, once all others are
             scored, one that failed, such as by a loss that is NaN.
     """
-    results, errors = evaluate_all(upstreams, tasks, engine, out, cfg, progress)
+    results, errors = evaluate_all(*prepare(upstreams, tasks, engine, out, cfg), progress)
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -62,20 +62,14 @@ def evaluate(
 
 
 def evaluate_all(
-    upstreams: Sequence[Any] | Mapping[str, Any],
-    tasks: Sequence[str] | None = None,
-    engine: str | None = None,
-    out: str | Path | None = None,
-    cfg: Mapping[str, Any] | Sequence[str] | None = None,
-    progress: Progress | None = None,
+    settings: Settings, sources: Sequence[tuple[str, Any]], chosen: Sequence[Task], progress: Progress | None = None
 ) -> tuple[list[dict[str, Any]], list[SpeechFTError]]:
-    """As `evaluate`, but what failed is handed over beside what was scored: a task that fails does not stop others,
-    which may take days.
+    """Score what `prepare` gave; what failed is handed over beside what was scored, for a task that fails does not stop
+    others, which may take days.
 
     Raises:
-        UsageError, SpeechFTError: as `evaluate`, but for tasks that failed by themselves.
+        UsageError, SpeechFTError: what would stop the others too: a full disk, an interruption.
     """
-    settings, sources, chosen = prepare(upstreams, tasks, engine, out, cfg)
     progress = progress or Progress()
     results, errors = [], []
     with progress:

@@ -58,6 +58,7 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
 
     strategy, task = build_strategy(settings["strategy"]), build_task(settings["task"])
     upstream = load_upstream(settings["upstream"])
+    must_train(upstream)
     strategy.check(upstream, int(trainer["steps"]))
     path = listing_path(settings, out)
     section = data_section(settings)
@@ -78,6 +79,12 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
         lines.append("bad: none")
     bad = dict(Counter(problem.kind for problem in corpus.problems))
     return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
+
+
+def must_train(upstream: Upstream) -> None:
+    """Raises: UsageError: it has nothing that could be fine-tuned, as log-mels."""
+    if not upstream.trainable:
+        raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
 
 
 def read_corpus(settings: Mapping[str, Any], task: Task, upstream: Upstream, loud: bool = True) -> Corpus:
@@ -106,7 +113,8 @@ def corpus_mark(cuts: Iterable[Any]) -> dict[str, Any]:
     """What a set's utterances are known by again: `sha256` of their ids, lengths and labels, in order; their
     number."""
     digest, count = hashlib.sha256(), 0
-    for count, cut in enumerate(cuts, 1):  # noqa: B007 (the last one is the number)
+    for cut in cuts:
+        count += 1
         (label,) = cut.supervisions[:1] or (None,)
         own = [] if label is None else [label.text, label.speaker, label.custom]
         digest.update(json.dumps([cut.id, round(cut.duration, 4), *own], sort_keys=True, default=str).encode())

@@ -75,7 +75,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.data.joint import data_section, stream
     from speechft.strategies.build import build_strategy
     from speechft.tasks.build import build_task
-    from speechft.train.check import corpus_mark, read_corpus
+    from speechft.train.check import corpus_mark, must_train, read_corpus
     from speechft.train.loop import Training
     from speechft.train.optimizers import build_optimizer
     from speechft.train.schedule import Schedule
@@ -87,8 +87,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
         torch.set_num_threads(int(trainer["threads"]))
     strategy = build_strategy(settings["strategy"])
     upstream = load_upstream(settings["upstream"]).to(accelerator.device)  # a task may let it compute its targets
-    if not upstream.trainable:
-        raise UsageError(f"{upstream.identity.name} cannot be fine-tuned", "choose a pre-trained upstream")
+    must_train(upstream)
     strategy.check(upstream, int(trainer["steps"]))  # an impossible choice shows before the data is read
 
     with accelerator.main_process_first():  # what it makes and keeps in the cache, the others find there

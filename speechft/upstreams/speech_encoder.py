@@ -204,7 +204,7 @@ def encoder_parts(encoder: Any) -> dict[str, list[nn.Parameter]]:
     """The parts of one of transformers' speech encoders: `position`, `layers.0` ..., and `layer_norm` where that comes
     after the layers (`checkpoints/parts.py`)."""
     norm, parts = list(encoder.layer_norm.parameters()), {"position": list(encoder.pos_conv_embed.parameters())}
-    last = norm_last(encoder.config.to_dict())
+    last = norm_last(vars(encoder.config))
     parts["position"] += [] if last else norm
     for index, layer in enumerate(encoder.layers):
         parts[f"layers.{index}"] = list(layer.parameters())

@@ -392,3 +392,10 @@ def test_two_columns_of_one_name_are_refused(corpus):
     (corpus["folder"] / "twice.tsv").write_text("id\tpath\ttext\ttext\nu0\t0.wav\tONE\tWRONG\n")
     with pytest.raises(SpeechFTError, match=r"twice.tsv has two columns text; give each a name of its own"):
         load_corpus({"train": [{"kind": "tsv", "path": str(corpus["folder"] / "twice.tsv")}]})
+
+
+def test_the_check_refuses_an_upstream_that_cannot_train(train_words, capsys):
+    words = [word for word in train_words if not word.startswith("upstream.")]
+    for check_alone in (["--check"], []):
+        assert main(["train", *check_alone, *words, "upstream=fbank"]) == 2
+        assert "fbank cannot be fine-tuned; choose a pre-trained upstream" in capsys.readouterr().err

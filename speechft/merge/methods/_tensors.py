@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from speechft.errors import UsageError
+
 
 def computing_type(base: Tensor, tuned: Sequence[Tensor]) -> torch.dtype:
     """float32, or float64 where a parent is."""
@@ -98,3 +100,13 @@ def largest(update: Tensor, density: float) -> Tensor:
     chosen = torch.topk(update.abs().reshape(-1), count, sorted=False).indices
     flat = update.reshape(-1)
     return torch.zeros_like(flat).scatter_(0, chosen, flat[chosen]).reshape(update.shape)
+
+
+def no_extrapolation(method: str, alpha: float) -> None:
+    """For methods that weigh models: outside [0, 1] a weight would be negative.
+
+    Raises:
+        UsageError: α is outside.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise UsageError(f"alpha {alpha:g} is outside [0, 1]", f"{method} weighs models and cannot extrapolate")

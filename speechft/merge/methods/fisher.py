@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from speechft.errors import UsageError
 from speechft.merge.method import Method, Parameter
-from speechft.merge.methods._tensors import at_an_end, task_vectors
+from speechft.merge.methods._tensors import at_an_end, no_extrapolation, task_vectors
 
 
 def fisher(
@@ -36,8 +35,7 @@ def fisher(
     Raises:
         UsageError: α outside [0, 1], where weights would be negative.
     """
-    if not 0.0 <= alpha <= 1.0:
-        raise UsageError(f"alpha {alpha:g} is outside [0, 1]", "fisher weighs models and cannot extrapolate")
+    no_extrapolation("fisher", alpha)
     end = at_an_end(base, tuned, alpha)
     if end is not None:
         return end
