@@ -117,8 +117,9 @@ def choose(
         "versions": versions(),
     }
     stem = "-".join(["choice", *(candidates.variant or ())])  # a sweep of another method is kept beside it
-    write_json(out / f"{stem}.json", _finite(choice))
-    draw(choice, out / stem, candidates.name, plots)
+    with shared_folder(out):  # or the merge of another sweep would clear away what is not finished
+        write_json(out / f"{stem}.json", _finite(choice))
+        draw(choice, out / stem, candidates.name, plots)
     return choice
 
 

@@ -14,6 +14,8 @@ from speechft.choosing.candidates import Candidates
 from speechft.choosing.choose import SCORES, choose
 from speechft.cli.main import main
 from speechft.errors import SpeechFTError, UsageError
+from speechft.files import partial_name
+from speechft.sharing import shared_folder
 from speechft.superb.sources import safe
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -131,6 +133,18 @@ def test_two_sweeps_at_once_leave_each_others_models_alone(tmp_path):
         pids.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0]
     assert {path.suffix for path in (tmp_path / "out" / SCORES).iterdir() if path.name != ".writing"} == {".json"}
+
+
+def test_the_merge_of_another_sweep_leaves_what_this_one_is_writing(run, tmp_path, monkeypatch):
+    def drawn(choice, stem, name, plots):
+        unfinished = stem.parent / partial_name(stem)
+        unfinished.touch()
+        with shared_folder(stem.parent):  # as the other's merge does
+            assert unfinished.exists()
+        unfinished.unlink()
+
+    monkeypatch.setattr("speechft.choosing.choose.draw", drawn)
+    choose(candidates_of(run), Told(SCORES_OF_FOUR), tmp_path / "out", list(SCORES_OF_FOUR))
 
 
 def test_the_command_finds_it_first(run, capsys, monkeypatch):
