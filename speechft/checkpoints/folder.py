@@ -77,6 +77,35 @@ def is_head(name: str) -> bool:
     return name.startswith(_HEADS) or name in _HEADS_BY_NAME
 
 
+@dataclass(frozen=True)
+class PretrainingHead:
+    """The pre-training's head inside the weights of a Hugging Face folder (`Wav2Vec2ForPreTraining`).
+
+    Attributes:
+        prefix: how the upstream's tensors are named in such a file, before their canonical names.
+        names: of the head's tensors, as stored, in order.
+    """
+
+    prefix: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def within(cls, config: Mapping[str, Any], stored: Sequence[str]) -> PretrainingHead | None:
+        """That of a folder; None where the class that was saved is no `...ForPreTraining`, or the file has no head.
+
+        Args:
+            config: the content of `config.json`.
+            stored: names in the weights' files.
+        """
+        architectures = config.get("architectures")
+        if not isinstance(architectures, list) or len(architectures) != 1:
+            return None
+        names = tuple(sorted(name for name in stored if is_head(name)))
+        prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in stored)), "")
+        told = str(architectures[0]).endswith("ForPreTraining")
+        return cls(prefix, names) if told and names and prefix else None
+
+
 def misfit(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], extra: str = "unexpected") -> str:
     """How two sets of tensors differ, from their names and shapes; empty when they do not.
 

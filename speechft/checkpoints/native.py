@@ -151,8 +151,8 @@ def _symbols(content: Mapping[str, Any]) -> list[list[str] | None]:
 def write_native(path: str | Path, checkpoint: Checkpoint, source: str) -> Path:
     """Write the file that plain `s3prl.hub` loads, whole.
 
-    The family's entry of `HUB_ENTRIES` loads it. Without a pre-training head (a Hugging Face folder has none) s3prl's
-    modules get one of zeros; no feature comes from it.
+    The family's entry of `HUB_ENTRIES` loads it. Without a pre-training head in its own spelling (a Hugging Face
+    folder's is not taken over) s3prl's modules get one of zeros; no feature comes from it.
 
     Raises:
         SpeechFTError: a family without a native format, or a configuration that it does not cover.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from speechft.checkpoints.convention import overruled, settled
-from speechft.checkpoints.folder import LEARNER, WHISPER_ENCODER, canonical_name, is_head
+from speechft.checkpoints.folder import LEARNER, WHISPER_ENCODER, PretrainingHead, canonical_name, is_head
 from speechft.checkpoints.hashing import WeightsHash
 from speechft.checkpoints.tensor_file import ShardsReader, TensorInfo
 from speechft.checkpoints.weight_files import read_weights, weight_files
@@ -39,10 +39,14 @@ class FolderReader:
         files = weight_files(folder)
         if all(path.suffix == ".safetensors" for path in files):
             self._file = ShardsReader(files)
-            self._names = {canonical_name(name): name for name in self._file.names()}
+            stored = list(self._file.names())
+            self._names = {canonical_name(name): name for name in stored}
         else:
-            self._loaded = {canonical_name(name): value for name, value in read_weights(folder).items()}
+            weights = read_weights(folder)
+            stored = list(weights)
+            self._loaded = {canonical_name(name): value for name, value in weights.items()}
             self._names = {name: name for name in self._loaded}
+        self._pretraining = PretrainingHead.within(self.config, stored)
         if self.config.get("model_type") == "whisper":
             self._names = _encoder_of_whisper(self._names)
         self._names = {name: raw for name, raw in self._names.items() if not is_head(name)}
@@ -62,6 +66,7 @@ class FolderReader:
         reader.folder, reader.config, reader.preprocessor = checkpoint, like.config, like.preprocessor
         reader.overruled = False  # whatever it was, it is the run's own choice
         reader._loaded, reader._file = None, ShardsReader({checkpoint / LEARNER: None})
+        reader._pretraining = None
         if any(".lora_" in name for name in reader._file.names()):
             raise SpeechFTError(
                 f"{checkpoint} holds θ0's weights and adapters (LoRA, DoRA), which become one at the run's end alone",
@@ -71,6 +76,21 @@ class FolderReader:
         names = {name.partition(".model.")[2]: name for name in reader._file.names() if name.startswith("upstream.")}
         reader._names = {name: raw for name, raw in names.items() if name and not is_head(name)}
         return reader
+
+    @property
+    def pretraining_head(self) -> PretrainingHead | None:
+        """The head that the weights hold beside the upstream, where it is the pre-training's."""
+        return self._pretraining
+
+    def head_info(self, name: str) -> TensorInfo:
+        """Type and shape of a tensor of the pre-training's head."""
+        if self._loaded is not None:
+            return TensorInfo(self._loaded[name].dtype, tuple(self._loaded[name].shape))
+        return self._file.info(name)
+
+    def read_head(self, name: str) -> Tensor:
+        """A tensor of the pre-training's head, whole."""
+        return self._file.read(name) if self._loaded is None else self._loaded[name]
 
     def names(self) -> list[str]:
         return sorted(self._names)

@@ -12,10 +12,11 @@ import torch
 
 from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
-from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN, of_upstream
+from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
 from speechft.checkpoints.stream import FolderReader
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
+from speechft.merge.layout import config_of
 from speechft.merge.parents import Parents
 from speechft.upstreams.load import load_in_place
 from speechft.versions import versions
@@ -34,7 +35,7 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
-    config = of_upstream(parents.base.config)  # of a whole model, too, that alone is merged
+    config = config_of(parents.base)
     # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", config), ("preprocessor_config.json",
                                                               {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip

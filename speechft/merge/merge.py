@@ -15,6 +15,7 @@ from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_file, whole_folder
 from speechft.merge.alphas import Choice
 from speechft.merge.finishing import finish
+from speechft.merge.layout import file_of, prefix_of, write_head
 from speechft.merge.norms import UpdateNorms, told
 from speechft.merge.parents import Parents, open_parents, same_weights
 from speechft.merge.plan import planned
@@ -160,18 +161,22 @@ def merge(
         if plan.whole:
             cuts = thresholds(parents.base, parents.tuned, plan.infos, plan.parameters["density"])
         recipe = Recipe(chosen, plan.parameters, found, plan.effective, cuts)
+        layout = file_of(parents.base, plan.infos)
         with contextlib.ExitStack() as folders:
             temporaries = [folders.enter_context(whole_folder(target)) for target in plan.targets]
             with contextlib.ExitStack() as writers:
                 outputs = [
                     Output(
                         alpha_map,
-                        writers.enter_context(SafetensorsWriter(temporary / WEIGHTS, plan.infos)),
+                        writers.enter_context(SafetensorsWriter(temporary / WEIGHTS, layout)),
                         UpdateNorms(plan.parents.parts),
+                        prefix_of(parents.base),
                     )
                     for alpha_map, temporary in zip(plan.maps, temporaries, strict=True)
                 ]
                 seen = stream(parents, plan.infos, recipe, outputs)
+                for output in outputs:
+                    write_head(parents.base, output.writer)
             _check_seen(seen, parents, pretrained_sha256)
             for alpha, output in zip(plan.alphas, outputs, strict=True):
                 if output.applied.norm == 0.0 and (alpha or any(choice.at.values())):

@@ -37,6 +37,7 @@ class Output:
     Attributes:
         alphas: canonical name -> α.
         writer: of its weights.
+        prefix: how the file's names begin, before the canonical ones.
         applied: norms of θ̂ − θ0.
         sha256: of its weights, at the end.
     """
@@ -44,6 +45,7 @@ class Output:
     alphas: dict[str, float]
     writer: SafetensorsWriter
     applied: UpdateNorms
+    prefix: str = ""
     sha256: str = ""
 
 
@@ -158,7 +160,7 @@ def stream(parents: Parents, infos: dict[str, TensorInfo], recipe: Recipe, outpu
                         f"{name} would not be finite in the merged model",
                         "choose an alpha between 0 and 1, or other parameters",
                     )
-                output.writer.write_piece(name, result.reshape(-1))
+                output.writer.write_piece(output.prefix + name, result.reshape(-1))
 
         for name, info in infos.items():
             if name in coupled:
