@@ -15,7 +15,7 @@ from speechft.errors import UsageError
 from speechft.files import cache_dir, sha256_json
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
 from speechft.train.schedule import Schedule
-from speechft.train.sequence import going_on
+from speechft.train.sequence import going_on, stage_of
 
 if TYPE_CHECKING:
     from speechft.data.check import Corpus
@@ -37,6 +37,7 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
 
     Returns:
         `splits` (figures of each), `bad` (how many of each kind), `listing` (the file, or None), `lines` for people.
+        Of a sequence of tasks: `parts`, which has these of each by its name, and `bad` and `lines` of all.
 
     Raises:
         UsageError: an unknown override or an impossible setting.
@@ -45,7 +46,7 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
     settings = going_on(config if isinstance(config, Mapping) else compose("train", config))
 
     if settings["task"].get("kind") == "sequential":
-        raise UsageError("--check looks at the data of one run", "check each of task.tasks by itself")
+        return _check_in_turn(settings, out)
     trainer, seed = read_trainer(settings["trainer"]), read_seed(settings["seed"])
     read_head_lr(settings["task"])
     Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
@@ -79,6 +80,20 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
         lines.append("bad: none")
     bad = dict(Counter(problem.kind for problem in corpus.problems))
     return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
+
+
+def _check_in_turn(settings: Mapping[str, Any], out: str | Path | None) -> dict[str, Any]:
+    """As `check`, for a sequence: each part as it will be trained, though from θ0's weights."""
+    from speechft.data.joint import read_parts
+
+    bad: Counter[str] = Counter()
+    lines, found = [], {}
+    for number, part in enumerate(read_parts(settings["task"].get("tasks"), ("trainer",)).values(), 1):
+        stage = stage_of(settings, part, settings.get("after"))
+        found[part.name] = one = check(stage, None if out is None else Path(out) / f"{number}-{part.name}")
+        lines += [f"{number}-{part.name}:", *(f"  {line}" for line in one.pop("lines"))]
+        bad.update(one["bad"])
+    return {"parts": found, "bad": dict(bad), "lines": lines}
 
 
 def must_train(upstream: Upstream) -> None:

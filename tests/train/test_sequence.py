@@ -10,6 +10,7 @@ from speechft.errors import Interrupted, SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.runs import set_latest
+from speechft.train.check import check
 from speechft.train.finetune import finetune
 from speechft.upstreams.load import load_upstream
 
@@ -172,3 +173,17 @@ def test_one_upstream_for_each_task_merged(chain, words, upstream_folder, tmp_pa
         if value.is_floating_point():
             expected = value + 0.5 * ((one[key] - value) + (two[key] - value)) / 2
             torch.testing.assert_close(result[key], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_check_looks_at_every_part(words, librispeech, tmp_path):
+    short = tmp_path / "short.tsv"
+    audio = next((librispeech / "train-clean-100").rglob("*.flac"))
+    short.write_text(f"id\tpath\ttext\ngood\t{audio}\tA B\nbad\t{audio}\t\n", encoding="utf-8")
+    table = f"data: {{use: tsv, table: {short}, dev: null, root: null}}"
+    tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16}}, asr: {{head: linear, {table}}}}}"
+    found = check([*words, "task=sequential", f"task.tasks={tasks}"], tmp_path / "out")
+    assert list(found["parts"]) == ["pr", "asr"]
+    assert found["bad"] == {"label": 1} == found["parts"]["asr"]["bad"] and not found["parts"]["pr"]["bad"]
+    assert found["parts"]["asr"]["listing"] == str(tmp_path / "out" / "2-asr" / "bad.tsv")
+    assert [line for line in found["lines"] if not line.startswith(" ")] == ["1-pr:", "2-asr:"]
+    assert not (tmp_path / "out" / "1-pr" / "config.yaml").exists()
