@@ -184,6 +184,17 @@ def test_end_to_end(engine, data, configuration, upstream, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["fast", "s3prl"])
+def test_an_utterance_that_is_too_short_is_named(engine, configuration, upstream, tmp_path):
+    short = make_verification(tmp_path / "asv")
+    file = tmp_path / "asv" / "test" / "wav" / "id10007" / "video_1" / "00001.wav"
+    soundfile.write(file, soundfile.read(file)[0][: round(0.3 * 16_000)], 16_000)
+    cfg = configuration({"steps": 2, "eval_step": 2}, tasks=["asv"])
+    cfg["data"].update(short)
+    with pytest.raises(SpeechFTError, match=r"id10007/video_1/00001\.wav has 9 frames .* leave its trials out"):
+        evaluate([upstream], engine=engine, cfg=cfg, progress=Listener())
+
+
+@pytest.mark.parametrize("engine", ["fast", "s3prl"])
 def test_several_rates_end_as_each_alone(engine, data, configuration, upstream):
     def scored(lr):
         cfg = configuration({"steps": 8, "eval_step": 4, "lr": lr}, tasks=["asv"])

@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from speechft.errors import SpeechFTError
 from speechft.superb.records import Scores
 from speechft.superb.scopes import swapped
 from speechft.superb.tasks.checks import read_list
 from speechft.superb.tasks.voxceleb1 import VoxCeleb1Task
 from speechft.superb.trimmed import TrimmedLengths
 
+_FRAMES = 16
+"""That an utterance needs: the x-vector's layers take 14 away, and a deviation is of two at least."""
 _LISTS = ("voxceleb1_test_v2.txt", "veri_test2.txt")
 
 
@@ -124,7 +127,7 @@ class ASV(VoxCeleb1Task):
             tempfile.TemporaryDirectory() as folder,
             swapped(dataset, "__file__", str(Path(folder) / "dataset.py")),
             swapped(dataset, "Parallel", measure),
-            swapped(DownstreamExpert, "forward", _where_it_is(DownstreamExpert.forward)),
+            swapped(DownstreamExpert, "forward", _where_it_is(_long_enough(DownstreamExpert.forward))),
         ):
             yield
 
@@ -162,6 +165,22 @@ class ASV(VoxCeleb1Task):
             {"file": name, "score": float(score), "label": int(label)}
             for name, score, (label, _, _) in zip(records["pair_names"], records["scores"], self.trials, strict=True)
         ]
+
+
+def _long_enough(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The expert's own forward, after a word about utterances that its x-vector cannot hear."""
+
+    def wrapped(self: Any, mode: str, features: Any, names: Any, *args: Any, **kwargs: Any) -> Any:
+        for feature, name in zip(features, names, strict=True):
+            if len(feature) < _FRAMES:
+                raise SpeechFTError(
+                    f"{name} has {len(feature)} frames where the x-vector of ASV needs {_FRAMES}, about a third of a "
+                    "second after pauses are cut out",
+                    "leave its trials out of the list" if mode == "test" else "raise superb.asv.min_seconds",
+                )
+        return forward(self, mode, features, names, *args, **kwargs)
+
+    return wrapped
 
 
 def _where_it_is(forward: Callable[..., Any]) -> Callable[..., Any]:
