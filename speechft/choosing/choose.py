@@ -71,7 +71,7 @@ def choose(
     identity = {**candidates.identity, **scorer.identity}
     with shared_folder(out / SCORES):
         scored = [_score(candidates, scorer, alpha, out / SCORES, identity) for alpha in sweep]
-    for note in getattr(scorer, "notes", ()):
+    for note in scorer.notes:
         say(note)
 
     points = [turned(one.scores, scorer.objectives) for one in scored]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ class Drift:
     """
 
     name = "drift"
+    notes: Sequence[str] = ()
 
     def __init__(
         self, run: Run, config: Mapping[str, Any], measure: str = "cka", minutes: float = 10.0,

@@ -61,6 +61,7 @@ class Scorer(Protocol):
         objectives: at least one; more than one makes a front.
         target: the place among them of what the upstream was fine-tuned for; None where that is not scored.
         identity: everything that scores depend on but the upstream; JSON-able.
+        notes: what is to be said once the sweep is scored, a line each.
     """
 
     @property
@@ -71,6 +72,8 @@ class Scorer(Protocol):
     def target(self) -> int | None: ...
     @property
     def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     def score(self, alpha: float, upstream: Upstream) -> tuple[dict[str, float], dict[str, Any]]:
         """Scores by the objectives' names, and details worth keeping; those named `draws` become `Scored.draws`."""

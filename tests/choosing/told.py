@@ -14,7 +14,7 @@ def candidates_of(run, **options):
 class Told:
     """A scorer that is told the scores, and counts."""
 
-    name = "told"
+    name, notes = "told", ()
 
     def __init__(self, scores, target=None, identity="one"):
         self._scores, self.target, self.identity = scores, target, {"told": identity}
