@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.checkpoints.convention import can_normalize, tell
-from speechft.checkpoints.folder import Checkpoint, read_folder, write_folder
+from speechft.checkpoints.folder import Checkpoint, of_upstream, read_folder, write_folder
 from speechft.checkpoints.native import HUB_ENTRIES, READ_FROM_FOLDERS, read_native, write_native
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
@@ -52,6 +52,9 @@ def convert(source: Path, out: Path, to: str, normalize: bool | None = None) -> 
         checkpoint.preprocessor = {**checkpoint.preprocessor, "do_normalize": normalize}
     elif checkpoint.overruled:
         tell(str(source))
+    if checkpoint.dropped:
+        checkpoint.config = of_upstream(checkpoint.config)
+        say(f"the head in {source} is left out ({len(checkpoint.dropped)} tensors): the upstream alone is converted")
     return write_folder(out, checkpoint) if to == "hf" else write_native(out, checkpoint, str(source))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from speechft.checkpoints.convention import MARK, overruled, settled
@@ -134,6 +135,21 @@ def of_upstream(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "architectures": [re.sub(r"For[A-Z]\w*$", "Model", str(name)) for name in names]}
 
 
+def stored_as(config: Mapping[str, Any], kinds: Iterable[torch.dtype]) -> dict[str, Any]:
+    """A configuration that names the type which the weights beside it have: transformers loads them in it.
+
+    Args:
+        config: may name another (of half a θ0, say, whose fine-tuned weights are float32).
+        kinds: of the tensors; the widest counts.
+    """
+    floating = [kind for kind in kinds if kind.is_floating_point]
+    names = [name for name in ("dtype", "torch_dtype") if name in config] or ["dtype"] * (len(set(floating)) > 1)
+    if not floating:
+        return dict(config)
+    widest = max(floating, key=lambda kind: (kind.itemsize, kind == torch.float16))
+    return {**config, **dict.fromkeys(names, str(widest).removeprefix("torch."))}
+
+
 def read_folder(folder: str | Path, in_place: bool = False) -> Checkpoint:
     """Read a Hugging Face folder.
 
@@ -201,8 +217,9 @@ def write_folder(
             kept = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.head.items()}
             save_file(kept, temporary / HEAD, metadata={"format": "pt"})
         preprocessor = {**checkpoint.preprocessor, **MARK}
+        config = stored_as(checkpoint.config, (tensor.dtype for tensor in state.values()))
         texts = {
-            "config.json": json.dumps(checkpoint.config, indent=2, sort_keys=True) + "\n",
+            "config.json": json.dumps(config, indent=2, sort_keys=True) + "\n",
             "preprocessor_config.json": json.dumps(preprocessor, indent=2, sort_keys=True) + "\n",
             **({NATIVE: json.dumps(checkpoint.native, indent=2, sort_keys=True) + "\n"} if checkpoint.native else {}),
             **({CODE: checkpoint.code} if checkpoint.code else {}),

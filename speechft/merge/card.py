@@ -21,6 +21,11 @@ def merged_card(record: Mapping[str, Any]) -> str:
     how = [f"`{name}` {_shown(value)}" for name, value in {**record["parameters"], **_choices(record)}.items()]
     settings = f"\nParameters: {', '.join(how)}.\n" if how else ""
     native = f'\nPlain s3prl loads `s3prl.pt`: `s3prl.hub.{entry}("s3prl.pt")`.\n{_TORCHAUDIO}' if entry else ""
+    head = record.get("pretraining_head")
+    kept = f"""
+The head of the pre-training is the pre-trained model's: `transformers.{head}.from_pretrained` loads both; to others its
+tensors are not used, which `AutoModel` says.
+""" if head else ""  # fmt: skip
     applied = (
         "α times it" if record["method"] == "linear" and not record["choices"] else "what the method and α leave of it"
     )
@@ -41,7 +46,7 @@ The update is {100 * record["update"]["relative"]:.2f} % of the pre-trained weig
 {100 * record["applied"]["relative"]:.2f} % of that norm, was applied. Weights sha256
 `{record["sha256"]}`; everything else is in `merge.json`.
 
-{how_to_load(family)}{native}
+{how_to_load(family)}{kept}{native}
 Made with {made}.
 """
 

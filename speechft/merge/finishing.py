@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from speechft.checkpoints.convention import MARK
 from speechft.checkpoints.convert import add_beside
 from speechft.checkpoints.folder import CODE, HEAD, NATIVE, OWN
 from speechft.checkpoints.stream import FolderReader
+from speechft.checkpoints.tensor_file import TensorInfo
 from speechft.errors import SpeechFTError
 from speechft.merge.card import merged_card
 from speechft.merge.layout import config_of
@@ -22,20 +24,22 @@ from speechft.upstreams.load import load_in_place
 from speechft.versions import versions
 
 
-def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | None, check: bool) -> None:
+def finish(folder: Path, record: dict[str, Any], parents: Parents, infos: Mapping[str, TensorInfo], to: str | None,
+           check: bool) -> None:  # fmt: skip
     """Complete a folder that holds merged weights.
 
     Args:
         folder: not under its own name yet.
         record: what `merge.json` says; the family, the s3prl entry and the versions are added.
         parents: where configuration and head come from.
+        infos: of the merged tensors.
         to: see `merge`.
         check: whether to reload and run it.
 
     Raises:
         SpeechFTError: it cannot be loaded, or its features are not finite.
     """
-    config = config_of(parents.base)
+    config = config_of(parents.base, infos)
     # The fine-tuned side says how its input was normalised.
     for name, value in (("config.json", config), ("preprocessor_config.json",
                                                               {**parents.tuned[0].preprocessor, **MARK})):  # fmt: skip
@@ -46,6 +50,8 @@ def finish(folder: Path, record: dict[str, Any], parents: Parents, to: str | Non
     if config.get("model_type") == OWN:
         shutil.copyfile(parents.base.folder / CODE, folder / CODE)
     entry = add_beside(folder, to, f"the merged model (alpha {record['alpha']:g})")
+    if parents.base.pretraining_head:
+        record = {**record, "pretraining_head": config["architectures"][0]}
     about = {"family": config.get("model_type"), "s3prl_hub": entry, "checked": check, "versions": versions()}
     record = {**record, **about}
     (folder / "merge.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

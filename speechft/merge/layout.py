@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from speechft.checkpoints.folder import of_upstream
+from speechft.checkpoints.folder import of_upstream, stored_as
 from speechft.checkpoints.stream import FolderReader
 from speechft.checkpoints.tensor_file import SafetensorsWriter, TensorInfo
 
@@ -36,9 +36,10 @@ def write_head(base: FolderReader, writer: SafetensorsWriter) -> None:
         writer.write(name, base.read_head(name))
 
 
-def config_of(base: FolderReader) -> dict[str, Any]:
+def config_of(base: FolderReader, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """The configuration beside such a file: it names θ0's class with the head, and the upstream's without."""
-    return dict(base.config) if base.pretraining_head else of_upstream(base.config)
+    config = base.config if base.pretraining_head else of_upstream(base.config)
+    return stored_as(config, (info.dtype for info in file_of(base, infos).values()))
 
 
 def _head(base: FolderReader) -> tuple[str, ...]:

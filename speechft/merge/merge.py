@@ -199,7 +199,7 @@ def merge(
                 }  # fmt: skip
                 if replaces_another(target, record):
                     say(f"{target} holds another merge (settings or models): it is replaced; --out keeps both")
-                finish(temporary, record, parents, to, check)
+                finish(temporary, record, parents, plan.infos, to, check)
     return [Merged(alpha, target) for alpha, target in zip(plan.alphas, plan.targets, strict=True)]
 
 

@@ -12,12 +12,13 @@ import torch
 from speechft.checkpoints.computing import COMPUTING
 from speechft.checkpoints.convention import tell
 from speechft.checkpoints.convert import as_folder
-from speechft.checkpoints.folder import LEARNER, misfit
+from speechft.checkpoints.folder import LEARNER, OWN, misfit
 from speechft.checkpoints.parts import norm_last, parts_of
 from speechft.checkpoints.stream import FolderReader
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.load import locate
+from speechft.upstreams.speech_encoder import FAMILIES
 
 
 @dataclass
@@ -110,7 +111,10 @@ def _check(base: FolderReader, tuned: list[FolderReader]) -> None:
             for line in differing(base, reader):
                 say(line)
             raise SpeechFTError(
-                f"{reader.folder} does not fit {base.folder}: {found}", "merge a model with its own parent"
+                f"{reader.folder} does not fit {base.folder}: {found}",
+                "merge a model with its own parent"
+                if ours in (*FAMILIES, "decoar2", "whisper", OWN)
+                else f"{ours} is no architecture that speechft knows, so a head beside the upstream is not told apart",
             )
         kinds = {name: (base.info(name).dtype, reader.info(name).dtype) for name in base.names()}
         mixed = [f"{name} is {theirs} and not {ours}" for name, (ours, theirs) in kinds.items()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.config.compose import compose
 from speechft.data.problems import refusal, write_listing
-from speechft.errors import UsageError
+from speechft.errors import SpeechFTError, UsageError
 from speechft.files import cache_dir, sha256_json
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
 from speechft.train.schedule import Schedule
@@ -47,9 +48,7 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
 
     if settings["task"].get("kind") == "sequential":
         return _check_in_turn(settings, out)
-    trainer, seed = read_trainer(settings["trainer"]), read_seed(settings["seed"])
-    read_head_lr(settings["task"])
-    Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
+    trainer, seed = _check_options(settings)
 
     from speechft.data.check import load_corpus
     from speechft.data.joint import data_section, stream
@@ -82,16 +81,38 @@ def check(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | None
     return {"splits": corpus.summary, "bad": bad, "listing": listing and str(listing), "lines": lines}
 
 
+def _check_options(settings: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """What needs neither data nor upstream; the trainer's options, and the seed."""
+    trainer, seed = read_trainer(settings["trainer"]), read_seed(settings["seed"])
+    read_head_lr(settings["task"])
+    Schedule(int(trainer["steps"]), float(trainer["warmup"]), float(trainer["hold"]))
+    return trainer, seed
+
+
+@contextlib.contextmanager
+def _of_part(name: str) -> Iterator[None]:
+    """Errors say which part of a sequence they are of."""
+    try:
+        yield
+    except SpeechFTError as error:
+        raise type(error)(f"task.tasks.{name}: {error.what}", error.mend) from error
+
+
 def _check_in_turn(settings: Mapping[str, Any], out: str | Path | None) -> dict[str, Any]:
     """As `check`, for a sequence: each part as it will be trained, though from θ0's weights."""
     from speechft.data.joint import read_parts
 
     bad: Counter[str] = Counter()
     lines, found = [], {}
-    for number, part in enumerate(read_parts(settings["task"].get("tasks"), ("trainer",)).values(), 1):
-        stage = stage_of(settings, part, settings.get("after"))
-        found[part.name] = one = check(stage, None if out is None else Path(out) / f"{number}-{part.name}")
-        lines += [f"{number}-{part.name}:", *(f"  {line}" for line in one.pop("lines"))]
+    parts = read_parts(settings["task"].get("tasks"), ("trainer",))
+    stages = {name: stage_of(settings, part, settings.get("after")) for name, part in parts.items()}
+    for name, stage in stages.items():  # before any data is read
+        with _of_part(name):
+            _check_options(stage)
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        with _of_part(name):
+            found[name] = one = check(stage, None if out is None else Path(out) / f"{number}-{name}")
+        lines += [f"{number}-{name}:", *(f"  {line}" for line in one.pop("lines"))]
         bad.update(one["bad"])
     return {"parts": found, "bad": dict(bad), "lines": lines}
 

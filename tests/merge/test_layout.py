@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import (
     AutoModel,
+    UniSpeechConfig,
+    UniSpeechForPreTraining,
     UniSpeechSatConfig,
     UniSpeechSatForPreTraining,
     Wav2Vec2Config,
@@ -14,7 +16,10 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
+from speechft.checkpoints.convert import convert
+from speechft.errors import SpeechFTError
 from speechft.merge.merge import merge
+from speechft.merge.record import read_record
 from speechft.upstreams.load import load_upstream
 
 TINY = {
@@ -75,12 +80,40 @@ def test_transformers_loads_the_merge_with_the_head(kind, config, stored, tmp_pa
         assert torch.allclose(state[prefix + name], expected, atol=1e-6), name
     assert json.loads((merged.folder / "config.json").read_text())["architectures"] == [kind.__name__]
 
-    plain = AutoModel.from_pretrained(merged.folder, dtype=torch.float32).eval()
+    assert kind.__name__ + ".from_pretrained" in (merged.folder / "README.md").read_text()
+    assert read_record(merged.folder)["pretraining_head"] == kind.__name__
+
+    plain = AutoModel.from_pretrained(merged.folder).eval()
+    assert plain.dtype == torch.float32  # as it is stored, whatever θ0's configuration says
     ours = load_upstream(merged.folder).eval()
     waves = torch.randn(1, 8000)
     with torch.inference_mode():
         reference = plain((waves - waves.mean()) / torch.sqrt(waves.var(unbiased=False) + 1e-7)).last_hidden_state
         assert torch.allclose(ours([waves[0]]).states[-1], reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_parents_stay_half(kind, tmp_path):
+    model = whole(Wav2Vec2ForPreTraining, Wav2Vec2Config, tmp_path / "base").to(kind)
+    model.save_pretrained(tmp_path / "base")
+    moved(model, tmp_path / "tuned")
+    (merged,) = merge(tmp_path / "base", [tmp_path / "tuned"], [0.25], out=tmp_path / "merged")
+    assert Wav2Vec2ForPreTraining.from_pretrained(merged.folder).dtype == kind
+    assert {value.dtype for value in load_file(merged.folder / "model.safetensors").values()} == {kind}
+
+
+def test_converting_says_that_the_head_is_left_out(tmp_path, capsys):
+    whole(Wav2Vec2ForPreTraining, Wav2Vec2Config, tmp_path / "base")
+    convert(tmp_path / "base", tmp_path / "converted", "hf")
+    assert "the head in" in capsys.readouterr().err
+    assert json.loads((tmp_path / "converted" / "config.json").read_text())["architectures"] == ["Wav2Vec2Model"]
+
+
+def test_an_unknown_architecture_is_said_to_be_one(tmp_path):
+    model = whole(UniSpeechForPreTraining, UniSpeechConfig, tmp_path / "base")
+    moved(model, tmp_path / "tuned")
+    with pytest.raises(SpeechFTError, match="unispeech is no architecture that speechft knows"):
+        merge(tmp_path / "base", [tmp_path / "tuned"], [0.25], out=tmp_path / "merged")
 
 
 def test_the_head_of_a_task_is_left_out(tmp_path):

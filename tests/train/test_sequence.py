@@ -187,3 +187,9 @@ def test_check_looks_at_every_part(words, librispeech, tmp_path):
     assert found["parts"]["asr"]["listing"] == str(tmp_path / "out" / "2-asr" / "bad.tsv")
     assert [line for line in found["lines"] if not line.startswith(" ")] == ["1-pr:", "2-asr:"]
     assert not (tmp_path / "out" / "1-pr" / "config.yaml").exists()
+
+
+def test_check_names_the_part_before_any_data(words, tmp_path):
+    tasks = "{pr: {}, asr: {trainer: {steps: 0}}}"
+    with pytest.raises(UsageError, match=r"^task\.tasks\.asr: trainer\.steps is 0"):
+        check([*words, "task=sequential", f"task.tasks={tasks}", "data.root=/nowhere"], tmp_path / "out")
