@@ -35,6 +35,8 @@ def check_target(target: Path, parents: Parents) -> None:
         if target == place or target in place.parents:
             what = "is a parent of this merge" if target == place else f"holds a parent of this merge ({path})"
             raise UsageError(f"{target} {what}: it would be replaced", _ELSEWHERE)
+        if place in target.parents:
+            raise UsageError(f"{target} would lie inside a parent of this merge ({path})", _ELSEWHERE)
     if target.is_symlink():
         raise UsageError(f"{target} is a link, which a merge does not follow", f"remove it, or {_ELSEWHERE}")
     if not target.exists():

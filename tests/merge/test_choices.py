@@ -173,7 +173,7 @@ def test_older_spelling_in_a_folder(parents, tmp_path):
     state[V.replace("parametrizations.weight.original1", "weight_v")] = state.pop(V)
     save_file(state, older / "model.safetensors", {"format": "pt"})
     results = [
-        merge(base, [folder], [0.4], out=tmp_path / folder.name, weight_norm="effective", check=False)[0].folder
+        merge(base, [folder], [0.4], out=tmp_path / "merged" / folder.name, weight_norm="effective", check=False)[0].folder
         for folder in (tuned, older)
     ]
     one, other = map(_arrays, results)

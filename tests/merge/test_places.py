@@ -127,6 +127,13 @@ def test_a_parent_is_not_replaced(parents, tmp_path, capsys):
     complete(model.folder)
 
 
+def test_nothing_is_put_into_a_parent(parents, tmp_path):
+    base, (tuned, _) = parents
+    with pytest.raises(UsageError, match=r"would lie inside a parent of this merge .*choose another folder with --out"):
+        merge(base, [tuned], [0.25], out=tuned / "merged")
+    assert not (tuned / "merged").exists()
+
+
 def test_the_same_model_twice(parents, tmp_path, capsys):
     base, (tuned, _) = parents
     with pytest.raises(UsageError, match=r"tuned1/ is given twice; name each"):
