@@ -172,8 +172,9 @@ def test_older_spelling_in_a_folder(parents, tmp_path):
     state[G.replace("parametrizations.weight.original0", "weight_g")] = state.pop(G)
     state[V.replace("parametrizations.weight.original1", "weight_v")] = state.pop(V)
     save_file(state, older / "model.safetensors", {"format": "pt"})
+    out = tmp_path / "merged"
     results = [
-        merge(base, [folder], [0.4], out=tmp_path / "merged" / folder.name, weight_norm="effective", check=False)[0].folder
+        merge(base, [folder], [0.4], out=out / folder.name, weight_norm="effective", check=False)[0].folder
         for folder in (tuned, older)
     ]
     one, other = map(_arrays, results)
