@@ -108,16 +108,17 @@ def claimed(path: Path, threads: bool = False) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
+    full = DiskFullError(f"the disk is full while writing {path}", "free some space and run the same command again")
     try:
         yield
+    except DiskFullError as error:  # of a file inside, whose temporary place means nothing to anybody
+        raise full from error
     except SpeechFTError:
         raise
     except Exception as error:
         number = _system_error(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"the disk is full while writing {path}", "free some space and run the same command again"
-            ) from error
+            raise full from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SpeechFTError(f"{path} cannot be written", "choose another folder with --out") from error
         if number in (errno.ENOTDIR, errno.EEXIST) and any(one.is_file() for one in path.parents):

@@ -163,3 +163,14 @@ def test_torch_says_that_the_disk_is_full(tmp_path):
     with files.whole_file(tmp_path / "b") as temporary:
         files.save_torch({"x": torch.ones(3)}, temporary)
     assert torch.equal(torch.load(tmp_path / "b", weights_only=True)["x"], torch.ones(3))
+
+
+def test_a_full_disk_inside_a_folder_is_told_by_the_folder_s_own_name(tmp_path):
+    def write():
+        with files.whole_folder(tmp_path / "model") as folder, files.whole_file(folder / "weights.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError) as found:
+        write()
+    assert found.value.what == f"the disk is full while writing {tmp_path / 'model'}"
+    assert not list(tmp_path.iterdir())
