@@ -23,6 +23,10 @@ class SpeechFTError(Exception):
         self.mend = " ".join(str(mend).split())
         super().__init__(f"{self.what}; {self.mend}" if self.mend else self.what)
 
+    def of(self, where: str) -> SpeechFTError:
+        """The same error, of the same kind, that says first what it is about."""
+        return _rebuilt(type(self), f"{where}: {self.what}", self.mend)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; rebuilding them from their message alone would not fit every constructor.
         return _rebuilt, (type(self), self.what, self.mend)

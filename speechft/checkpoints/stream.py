@@ -23,6 +23,9 @@ _PIECE = 1 << 18
 class FolderReader:
     """An upstream's folder, opened for reading tensor by tensor under canonical names; task heads are left out.
 
+    Attributes:
+        pretraining_head: what the weights hold beside the upstream, where that is the head of the pre-training.
+
     Raises:
         SpeechFTError: the folder is incomplete or its weights are damaged.
     """
@@ -46,7 +49,7 @@ class FolderReader:
             stored = list(weights)
             self._loaded = {canonical_name(name): value for name, value in weights.items()}
             self._names = {name: name for name in self._loaded}
-        self._pretraining = PretrainingHead.within(self.config, stored)
+        self.pretraining_head = PretrainingHead.within(self.config, stored)
         if self.config.get("model_type") == "whisper":
             self._names = _encoder_of_whisper(self._names)
         self._names = {name: raw for name, raw in self._names.items() if not is_head(name)}
@@ -66,7 +69,7 @@ class FolderReader:
         reader.folder, reader.config, reader.preprocessor = checkpoint, like.config, like.preprocessor
         reader.overruled = False  # whatever it was, it is the run's own choice
         reader._loaded, reader._file = None, ShardsReader({checkpoint / LEARNER: None})
-        reader._pretraining = None
+        reader.pretraining_head = None
         if any(".lora_" in name for name in reader._file.names()):
             raise SpeechFTError(
                 f"{checkpoint} holds θ0's weights and adapters (LoRA, DoRA), which become one at the run's end alone",
@@ -76,11 +79,6 @@ class FolderReader:
         names = {name.partition(".model.")[2]: name for name in reader._file.names() if name.startswith("upstream.")}
         reader._names = {name: raw for name, raw in names.items() if name and not is_head(name)}
         return reader
-
-    @property
-    def pretraining_head(self) -> PretrainingHead | None:
-        """The head that the weights hold beside the upstream, where it is the pre-training's."""
-        return self._pretraining
 
     def head_info(self, name: str) -> TensorInfo:
         """Type and shape of a tensor of the pre-training's head."""

@@ -95,7 +95,7 @@ def _of_part(name: str) -> Iterator[None]:
     try:
         yield
     except SpeechFTError as error:
-        raise type(error)(f"task.tasks.{name}: {error.what}", error.mend) from error
+        raise error.of(f"task.tasks.{name}") from error
 
 
 def _check_in_turn(settings: Mapping[str, Any], out: str | Path | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.errors import Interrupted, SpeechFTError, UsageError
+from speechft.errors import Interrupted, MissingExtraError, SpeechFTError, UsageError
 from speechft.files import read_json
 from speechft.merge.merge import merge, merge_run
 from speechft.runs import set_latest
@@ -193,3 +193,8 @@ def test_check_names_the_part_before_any_data(words, tmp_path):
     tasks = "{pr: {}, asr: {trainer: {steps: 0}}}"
     with pytest.raises(UsageError, match=r"^task\.tasks\.asr: trainer\.steps is 0"):
         check([*words, "task=sequential", f"task.tasks={tasks}", "data.root=/nowhere"], tmp_path / "out")
+
+
+def test_an_error_of_a_part_keeps_its_kind():
+    found = MissingExtraError("lhotse", "data", "this").of("task.tasks.sid")
+    assert type(found) is MissingExtraError and str(found).startswith("task.tasks.sid: this needs lhotse")
