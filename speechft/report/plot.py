@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft import figures
-from speechft.files import whole_file
 from speechft.report.columns import title as title_of
 
 Curves = Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]]
@@ -26,10 +25,7 @@ def plot_alpha(curves: Curves, path: Path, title: str) -> Path:
         curves, title: see `alpha_figure`.
         path: the file.
     """
-    figure = alpha_figure(curves, title)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
-    figures.pyplot().close(figure)
+    figures.save(alpha_figure(curves, title), path.with_name(path.stem), [path.suffix.lstrip(".")])
     return path
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechft import figures
-from speechft.files import whole_file
 from speechft.report.plot import plot_alpha
 from speechft.study.plan import STRATEGIES, TITLES
 
@@ -48,7 +47,5 @@ def features(study: Study, upstream: str, scenario: str, path: Path) -> Path:
     panel.set(xlabel=r"$\Vert\theta - \theta_0\Vert\ /\ \Vert\theta_0\Vert$, %", ylabel="linear CKA to the pre-trained",
               title=f"{upstream} fine-tuned on {scenario.upper()}; numbers are α")  # fmt: skip
     panel.legend(loc="lower left")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="svg")
-    pyplot.close(figure)
+    figures.save(figure, path.with_name(path.stem), ["svg"])
     return path
