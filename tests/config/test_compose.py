@@ -25,8 +25,8 @@ def test_every_choice_composes(group):
 @pytest.mark.parametrize("experiment", group_names("experiment"))
 def test_every_experiment_composes(experiment):
     needed = {
-        "pretrain_nano": ["data.speech=/x", "data.teacher=/y", "data.voices=/z", "upstream.source=/second"],
-        "pretrain_nano_fourth": ["data.speech=/x", "data.teacher=/y"],
+        "pretrain_nano": ["data.speech=/x", "data.teacher=/y", "upstream.source=/third"],
+        "pretrain_nano_third": ["data.speech=/x", "data.teacher=/y", "data.voices=/z", "upstream.source=/second"],
         "pretrain_nano_second": ["data.speech=/x", "data.teacher=/y", "data.voices=/z", "upstream.source=/first"],
         "pretrain_nano_first": ["data.speech=/x", "data.teacher=/y", "data.voices=/z"],
     }
