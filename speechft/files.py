@@ -56,11 +56,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _settle(path: Path) -> None:
-    """Flush a file to the disk, and give it the usual mode: some writers make files only their owner can read."""
+def _settle(path: Path, flush: bool = True) -> None:
+    """Give a file the usual mode (some writers make files only their owner can read), and flush it to the disk."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
+    if not flush:
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -149,8 +151,12 @@ def save_torch(content: Any, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path; on success it becomes ``path``, on any error it is removed.
+
+    Args:
+        flush: whether to wait until it is on the disk, so that a power failure leaves it whole, too. Not needed for
+            what can be made again and is checked whenever it is read.
 
     Raises:
         SpeechFTError: the disk is full or the folder cannot be written.
@@ -161,7 +167,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _settle(temporary)
+            _settle(temporary, flush)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -233,16 +239,16 @@ def _take_place(temporary: Path, path: Path) -> None:
             _remove(old)  # another folder took the name in between
 
 
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file whole (UTF-8)."""
-    with whole_file(path) as temporary:
+def write_text(path: str | Path, text: str, flush: bool = True) -> Path:
+    """Write a text file whole (UTF-8); `flush` as of `whole_file`."""
+    with whole_file(path, flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
-def write_json(path: str | Path, value: Any) -> Path:
-    """Write a JSON file whole, indented, with a newline at its end."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: str | Path, value: Any, flush: bool = True) -> Path:
+    """Write a JSON file whole, indented, with a newline at its end; `flush` as of `whole_file`."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", flush)
 
 
 def read_json(path: str | Path) -> Any:

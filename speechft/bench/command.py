@@ -13,13 +13,20 @@ from speechft.cli.arguments import Parser
 from speechft.cli.main import guarded
 from speechft.errors import UsageError
 
-NAMES = ("forward", "superb", "train", "merge")
+NAMES = ("forward", "together", "superb", "train", "merge")
 _EPILOG = """examples:
   scripts/bench forward
   scripts/bench forward --device cuda --precision bf16 --waveforms 256 --seconds 2 15 --batch 32
 
 Random weights of the size of HuBERT base; the same waveforms, device and threads for all three; repetitions
 interleaved; medians. The last line on stdout is one JSON object with every figure."""
+
+_TOGETHER = """examples:
+  scripts/bench together
+  scripts/bench together --device cuda --precision bf16 --models 6 --waveforms 256 --seconds 2 15
+
+Models with the CNN of one pre-trained model and random weights else, as an α sweep has them; the same waveforms,
+batches and threads on both sides, in turns; medians. The last line on stdout is one JSON object with every figure."""
 
 
 _SUPERB = """examples:
@@ -61,7 +68,7 @@ def _command(words: Sequence[str]) -> int:
         return 0 if words else 2
     if words[0] not in NAMES:
         raise UsageError(f"unknown comparison {words[0]!r}", f"known: {', '.join(NAMES)}")
-    known = {"forward": _forward, "superb": _superb, "train": _train, "merge": _merge}
+    known = {"forward": _forward, "together": _together, "superb": _superb, "train": _train, "merge": _merge}
     lines, record = known[words[0]](words[1:])
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -81,6 +88,20 @@ def _forward(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="waveforms in a batch (default 8)")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
     return _run(parser, "forward", words)
+
+
+def _together(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    parser = Parser("bench together", "Several upstreams with one CNN: together, and one after the other.", _TOGETHER)
+    parser.prog = "scripts/bench together"
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    parser.add_argument("--precision", default="no", help="no, bf16, fp16: autocast on both sides (default no)")
+    parser.add_argument("--models", type=int, default=4, metavar="N", help="upstreams (default 4)")
+    parser.add_argument("--waveforms", type=int, default=24, metavar="N", help="default 24")
+    parser.add_argument(
+        "--seconds", type=float, nargs=2, default=(1.0, 3.0), metavar=("SHORTEST", "LONGEST"), help="default 1 3"
+    )
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
+    return _run(parser, "together", words)
 
 
 def _superb(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -64,12 +64,18 @@ def _run(folder: Path, seed: int, plan: Plan, workers: int | None) -> dict[str, 
         _all("fine-tuning and merging", pool, jobs.train_and_merge, calls)
         timing["training"], mark = time.monotonic() - mark, time.monotonic()
 
-        # One job for the pre-trained model's seeds: they share its features, which the first one computes.
-        models = [("hubert_nano", {one: f"{PRETRAINED}-{one}" for one in seeds})]
+        # One job for all models of a seed: what they share, the audio and the CNN, is read and run once. The features
+        # of the pre-trained one are the same for all seeds, so its other heads come last and find them made.
+        models: dict[int, dict[str, str]] = {one: {} for one in seeds}
+        models[seeds[0]][f"{PRETRAINED}-{seeds[0]}"] = "hubert_nano"
         for run, strategy, one in trainings:
             for alpha in plan.alphas[strategy]:
-                models.append((str(run / "merged" / f"alpha-{alpha:g}"), {one: f"{strategy}-{alpha:g}-{one}"}))
-        scoring = [(plan, model, names, str(folder / "superb")) for model, names in models]
+                models[one][f"{strategy}-{alpha:g}-{one}"] = str(run / "merged" / f"alpha-{alpha:g}")
+        rest = [(one, {f"{PRETRAINED}-{one}": "hubert_nano"}) for one in seeds[1:]]
+        scoring = [
+            (plan, task, one, own, str(folder / "superb"))
+            for group in (models.items(), rest) for task in TASKS for one, own in group
+        ]  # fmt: skip
         _all("SUPERB: PR, SID and KS of every model", pool, jobs.score, scoring)
         timing["superb"] = time.monotonic() - mark
     timing["all"] = time.monotonic() - began

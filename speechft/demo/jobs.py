@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from speechft.demo.plan import TASKS, Plan
+from speechft.demo.plan import Plan
 from speechft.workers import muted
 
 
@@ -25,16 +25,13 @@ def train_and_merge(plan: Plan, run: str, strategy: str, seed: int) -> str:
     return f"{strategy}, seed {seed}"
 
 
-def score(plan: Plan, upstream: str, names: dict[int, str], out: str) -> str:
-    """Stage 3 of one model, once a seed: `names` maps seeds, from which the heads start, to names of results."""
+def score(plan: Plan, task: str, seed: int, models: dict[str, str], out: str) -> str:
+    """Stage 3, one task of several models (names of results -> upstreams); their heads start from `seed`."""
     from speechft.console import Progress
     from speechft.superb.evaluate import evaluate
     from speechft.superb.settings import compose
 
-    notes = []
-    for seed, name in names.items():
-        settings = compose([f"data.synthetic={plan.corpus}", "device=cpu", *plan.superb, f"seed={seed}"])
-        scores = evaluate({name: upstream}, list(TASKS), out=out, cfg=settings, progress=Progress(io.StringIO()))
-        values = [f"{one['task'].upper()} {100 * one['metrics'][one['metric']]:.1f}" for one in scores]
-        notes.append(f"{name}: {', '.join(values)}")
-    return "; ".join(notes)
+    settings = compose([f"data.synthetic={plan.corpus}", "device=cpu", *plan.superb, f"seed={seed}"])
+    scores = evaluate(models, [task], out=out, cfg=settings, progress=Progress(io.StringIO()))
+    values = [f"{name} {100 * one['metrics'][one['metric']]:.1f}" for name, one in zip(models, scores, strict=True)]
+    return f"{task.upper()}: {', '.join(values)}"

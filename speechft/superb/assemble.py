@@ -130,12 +130,14 @@ def features_of_splits(
     task: Task, expert: Any, plans: Mapping[str, tuple[Split, Key, Layout]], settings: Mapping[str, Any],
     data: Mapping[str, Any], upstream: Upstream, store: FeatureStore, device: torch.device, frames_dtype: str,
     batch_seconds: float, budget_gb: float, bar: Bar = no_bar, say: Callable[[str], None] = lambda text: None,
-    numerics: Numerics = FLOAT32, devices: Sequence[torch.device] = (),
+    numerics: Numerics = FLOAT32, devices: Sequence[torch.device] = (), beside: Sequence[Upstream] = (),
 ) -> dict[str, Features | Streamed]:  # fmt: skip
     """The features of each split of `plan_splits`: from the store, computed into it, or computed when asked for.
 
     Args:
         devices: see `extract`.
+        beside: other upstreams that will be scored on the task: their features are computed in the same pass, where
+            they have the same layout and the disk has room.
 
     Raises:
         SpeechFTError: over budget, unreadable files, a full disk.
@@ -144,12 +146,16 @@ def features_of_splits(
     if task.one_store:
         sources = {"all": shared_plan(task, plans, settings, data, upstream, frames_dtype, numerics)}
     stored = what_fits(task, sources, store, budget_gb, say, len(devices))
+    company = _company(task, {name: sources[name] for name in stored}, upstream, beside, store, frames_dtype, numerics)
+    if company:
+        say(f"{task.name}: features of {1 + len(company)} upstreams are computed in one pass")
     found: dict[str, Features | Streamed] = {}
     for name, (split, key, layout) in sources.items():
         if name in stored:
+            others = {other: up for own in company for other, up in own.items() if other.data == key.data}
             found[name] = extract(
                 task, expert, split, upstream, store, key, layout, device, batch_seconds,
-                bar(f"{task.name} features {name}"), say, numerics, devices,
+                bar(f"{task.name} features {name}"), say, numerics, devices, others,
             )  # fmt: skip
         else:
             compute = computer(task, expert, split, upstream, key.kind, device, batch_seconds, numerics, fresh=True)
@@ -158,6 +164,28 @@ def features_of_splits(
     if not isinstance(whole, Features):
         return found
     return {name: part_of(whole, sources["all"][0], split) for name, (split, _, _) in plans.items()}
+
+
+def _company(
+    task: Task, sources: Mapping[str, tuple[Split, Key, Layout]], upstream: Upstream, beside: Sequence[Upstream],
+    store: FeatureStore, dtype: str, numerics: Numerics,
+) -> list[dict[Key, Upstream]]:  # fmt: skip
+    """Upstreams of `beside` that lack features which are missing of this upstream, too, as many as the disk has room
+    for, by their keys for each of the sets."""
+    lacking = [one for one in sources.values() if store.missing_shards(*one[1:])]
+    left = room(store.root, 0.0)[1] - sum(store.missing_bytes(*one[1:]) for one in lacking)
+    names = {upstream.identity.key}
+    found = []
+    for other in beside:
+        if other.identity.key in names or (other.num_layers, other.dim) != (upstream.num_layers, upstream.dim):
+            continue
+        own = [plan(task, split, other, key.data, dtype, numerics) for split, key, _ in lacking]
+        need = sum(store.missing_bytes(key, layout) for key, layout in own)
+        if [layout for _, layout in own] == [layout for _, _, layout in lacking] and 0 < need <= left:
+            names.add(other.identity.key)
+            left -= need
+            found.append({key: other for key, _ in own})
+    return found
 
 
 def assemble(
@@ -177,6 +205,7 @@ def assemble(
     say: Callable[[str], None] = lambda text: None,
     numerics: Numerics = FLOAT32,
     devices: Sequence[torch.device] = (),
+    beside: Sequence[Upstream] = (),
 ) -> FastRun:
     """Everything up to the first step: modules, items, features. The random generators end as after `Runner.__init__`.
 
@@ -189,7 +218,7 @@ def assemble(
     plans = plan_splits(task, expert, upstream, settings, data, frames_dtype, numerics)
     features = features_of_splits(
         task, expert, plans, settings, data, upstream, store, device, frames_dtype, batch_seconds, budget_gb, bar, say,
-        numerics, devices,
+        numerics, devices, beside,
     )  # fmt: skip
     splits = {name: FeatureSplit(task, expert, split, features[name], device) for name, (split, _, _) in plans.items()}
     saved.set_random_state(after_init)

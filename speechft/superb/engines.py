@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 
 
 def fast(
-    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
-    """Stored features, all learning rates side by side; what came out, and a hash of the data."""
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress,
+    beside: Sequence[Upstream] = (),
+) -> tuple[Outcome, str]:  # fmt: skip
+    """Stored features, all learning rates side by side; what came out, and a hash of the data.
+
+    Args:
+        beside: upstreams that will be scored next, whose features may be computed in the same pass.
+    """
     import torch
 
     from speechft.superb.assemble import assemble
@@ -43,6 +49,7 @@ def fast(
         say=progress.say,
         numerics=settings.numerics,
         devices=[torch.device(one) for one in settings.devices],
+        beside=beside,
     )
     run.state_file, run.fingerprint = work / "state.pt", fingerprint
     run.rates = settings.superb[task.name]["lr"]
@@ -55,14 +62,16 @@ def _dev_score(task: Task, outcome: Outcome) -> float:
 
 
 def reference(
-    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress,
+    beside: Sequence[Upstream] = (),
+) -> tuple[Outcome, str]:  # fmt: skip
     """s3prl's loop, once for each learning rate; what came out of the best, and the same hash of the data."""
     from speechft.superb.assemble import plan_splits
     from speechft.superb.bridge import registered
     from speechft.superb.records import Diverged
     from speechft.superb.reference import ReferenceRun
 
+    del beside  # nothing is stored
     del fingerprint  # the folder was cleared if it belonged to another evaluation
     recipe = settings.superb[task.name]
     rates, search = recipe["lr"], []

@@ -16,7 +16,7 @@ from speechft.errors import DiskFullError, Interrupted, SpeechFTError, UsageErro
 from speechft.files import write_json, write_text
 from speechft.superb import earlier
 from speechft.superb.settings import Settings, compose
-from speechft.superb.sources import check_source, loaded, named
+from speechft.superb.sources import check_source, in_company, loaded, named
 from speechft.superb.tasks import get_task
 
 if TYPE_CHECKING:
@@ -73,10 +73,11 @@ def evaluate_all(
     progress = progress or Progress()
     results, errors = [], []
     with progress:
-        for name, upstream in loaded(sources, settings.upstream):
+        for name, upstream, later in in_company(loaded(sources, settings.upstream), settings.engine == "fast"):
             for task in chosen:
+                beside = [one for own, one in later if finished_before(settings, own, task, one) is None]
                 try:
-                    results.append(_evaluate_one(upstream, name, task, settings, progress))
+                    results.append(_evaluate_one(upstream, name, task, settings, progress, beside))
                 except (UsageError, Interrupted, DiskFullError):  # would stop the others too
                     raise
                 except SpeechFTError as error:
@@ -134,7 +135,10 @@ def _check(tasks: Sequence[Task], settings: Settings) -> None:
         raise SpeechFTError("; ".join(error.what for error in missing), missing[0].mend) from missing[0]
 
 
-def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress) -> dict[str, Any]:
+def _evaluate_one(
+    upstream: Upstream, name: str, task: Task, settings: Settings, progress: Progress, beside: Sequence[Upstream] = ()
+) -> dict[str, Any]:
+    """A task of an upstream; features of those `beside` it may be left in the store on the way."""
     result_file = settings.out / name / f"{task.name}.json"
     fingerprint = settings.fingerprint(task, upstream.identity.key)
     finished = finished_before(settings, name, task, upstream)
@@ -150,7 +154,7 @@ def _evaluate_one(upstream: Upstream, name: str, task: Task, settings: Settings,
     work = settings.out / name / ".work" / f"{task.name}-{settings.engine}"
     _claim(work, fingerprint)
     began = time.monotonic()
-    outcome, data_hash = _guarded(upstream, task, settings, work, fingerprint, progress)
+    outcome, data_hash = _guarded(upstream, task, settings, work, fingerprint, progress, beside)
     result = {
         "task": task.name,
         **_told(upstream, task, settings),
@@ -216,8 +220,9 @@ def _claim(work: Path, fingerprint: str) -> None:
 
 
 def _guarded(
-    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
+    upstream: Upstream, task: Task, settings: Settings, work: Path, fingerprint: str, progress: Progress,
+    beside: Sequence[Upstream],
+) -> tuple[Outcome, str]:  # fmt: skip
     """Run with s3prl silenced; what it raises becomes one line, with its traceback in the log."""
     import torch
 
@@ -231,7 +236,7 @@ def _guarded(
     def run(task: Task, work: Path) -> tuple[Outcome, str]:
         task.bar = progress.bar
         with task.environment(work):
-            return engine(upstream, task, settings, work, fingerprint, progress)
+            return engine(upstream, task, settings, work, fingerprint, progress, beside)
 
     with quiet(log):
         compat.install()

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from speechft.data.audio import SAMPLE_RATE
-from speechft.errors import SpeechFTError
+from speechft.errors import DiskFullError, SpeechFTError
 from speechft.files import sha256_json
 from speechft.superb.items import Item, Split
-from speechft.superb.shards import Compute
+from speechft.superb.shards import Compute, missing
 from speechft.superb.store import Features, FeatureStore, Key, Layout, Room
 from speechft.superb.tasks.base import Task
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import FLOAT32, Numerics
 from speechft.upstreams.pages import keep_pages
+from speechft.upstreams.together import Together
 
 _reading = threading.Lock()
 
@@ -94,53 +95,77 @@ def encode(
         batch_seconds: seconds of padded audio in one batch.
         numerics: precision of the upstream; means are taken in float32.
     """
-    results: list[np.ndarray] = [np.empty(0)] * len(waves)
+    return encode_together(Together([upstream]), [0], waves, kind, device, batch_seconds, numerics)[0]
+
+
+def encode_together(
+    together: Together, chosen: Sequence[int], waves: Sequence[np.ndarray], kind: str, device: torch.device,
+    batch_seconds: float, numerics: Numerics = FLOAT32,
+) -> list[list[np.ndarray]]:  # fmt: skip
+    """`encode` of several upstreams (`chosen`, by number), a list for each: the bits that each gives alone."""
+    results: list[list[np.ndarray]] = [[np.empty(0)] * len(waves) for _ in chosen]
     # One autocast around all batches rounds the weights once; in inference mode it would do so for each batch.
     with torch.no_grad(), numerics.autocast(device):
         for batch in batches_by_seconds([len(wave) for wave in waves], batch_seconds):
-            hidden = upstream([torch.from_numpy(waves[position]).to(device) for position in batch])
-            for row, (position, frames) in enumerate(zip(batch, hidden.frames.tolist(), strict=True)):
-                states = [state[row, :frames] for state in hidden.states]
-                if kind == "pooled":
-                    states = [state.mean(dim=0, keepdim=True) for state in states]
-                results[position] = torch.stack(states, dim=1).cpu().numpy()
+            heard = together([torch.from_numpy(waves[position]).to(device) for position in batch], chosen)
+            for own, hidden in zip(results, heard, strict=True):
+                for row, (position, frames) in enumerate(zip(batch, hidden.frames.tolist(), strict=True)):
+                    states = [state[row, :frames] for state in hidden.states]
+                    if kind == "pooled":
+                        states = [state.mean(dim=0, keepdim=True) for state in states]
+                    own[position] = torch.stack(states, dim=1).cpu().numpy()
     return results
 
 
-def computer(
-    task: Task, expert: Any, split: Split, upstream: Upstream, kind: str, device: torch.device, batch_seconds: float,
-    numerics: Numerics = FLOAT32, fresh: bool = False,
-) -> Compute:  # fmt: skip
-    """A function from item numbers to their features (`[rows, layers, dim]` float32 each), read and encoded now.
+Hear = Callable[[list[int], Sequence[int]], list[list[np.ndarray]]]
+"""Item numbers and numbers of upstreams -> for each upstream an array `[rows, layers, dim]` for each item."""
+
+
+def hearer(
+    task: Task, expert: Any, split: Split, upstreams: Sequence[Upstream], kind: str, device: torch.device,
+    batch_seconds: float, numerics: Numerics = FLOAT32, fresh: bool = False,
+) -> Hear:  # fmt: skip
+    """A function from item numbers to their features (float32), read once and encoded now, by some of the upstreams.
 
     It may be called from any thread: s3prl's data sets draw from Python's one generator, so they read one at a time.
 
     Args:
         fresh: whether what is read at random is drawn anew each time, from Python's generator, as in s3prl's loop.
     """
-    upstream = upstream.to(device).eval()
+    together = Together([upstream.to(device).eval() for upstream in upstreams])
     if device.type == "cpu":
         keep_pages()
     threads = torch.get_num_threads()
     size = max(1, round(8 * batch_seconds * SAMPLE_RATE))  # waveforms held in memory at a time, in samples
 
-    def compute(numbers: list[int]) -> list[np.ndarray]:
+    def hear(numbers: list[int], chosen: Sequence[int]) -> list[list[np.ndarray]]:
         if threading.current_thread() is not threading.main_thread():
             torch.set_num_threads(threads)  # every thread has its own, and it changes the last bits on a CPU
-        arrays: list[np.ndarray] = []
+        arrays: list[list[np.ndarray]] = [[] for _ in chosen]
         waves: list[np.ndarray] = []
-        for number in numbers:
+        for place, number in enumerate(numbers, 1):
             item = split.items[number]
             if fresh and item.random:
                 item = replace(item, draw=random.getrandbits(32))
             with _reading:
                 waves.append(_read(task, expert, split.name, item))
-            if sum(len(wave) for wave in waves) >= size:
-                arrays += encode(upstream, waves, kind, device, batch_seconds, numerics)
+            if sum(len(wave) for wave in waves) >= size or place == len(numbers):
+                new = encode_together(together, chosen, waves, kind, device, batch_seconds, numerics)
+                for own, more in zip(arrays, new, strict=True):
+                    own += more
                 waves = []
-        return arrays + encode(upstream, waves, kind, device, batch_seconds, numerics)
+        return arrays
 
-    return compute
+    return hear
+
+
+def computer(
+    task: Task, expert: Any, split: Split, upstream: Upstream, kind: str, device: torch.device, batch_seconds: float,
+    numerics: Numerics = FLOAT32, fresh: bool = False,
+) -> Compute:  # fmt: skip
+    """`hearer` of one upstream: item numbers to their features."""
+    hear = hearer(task, expert, split, [upstream], kind, device, batch_seconds, numerics, fresh)
+    return lambda numbers: hear(numbers, [0])[0]
 
 
 def extract(
@@ -157,28 +182,60 @@ def extract(
     say: Callable[[str], None] = lambda text: None,
     numerics: Numerics = FLOAT32,
     devices: Sequence[torch.device] = (),
+    beside: Mapping[Key, Upstream] | None = None,
 ) -> Features:
     """Features of a split, from the store or computed into it.
 
     Args:
         devices: with more than one, shards are computed on all of them, by a copy of the upstream on each. A shard has
             the same bits whatever device of a kind made it: its batches are its own.
+        beside: other upstreams with the same layout, and their keys: what is computed anyway is computed for them, too,
+            as far as it is not there, and left in the store.
 
     Raises:
         SpeechFTError: an unreadable file, a full disk, features that are not finite.
     """
+    others = dict(beside or {})
     count = min(len(devices), store.missing_shards(key, layout))
     places = list(devices[:count]) if count > 1 else [device]
     # copied before any of them runs: running hangs temporary hooks into an upstream
-    upstreams = [upstream, *(copy.deepcopy(upstream) for _ in places[1:])]
+    copies = [[upstream, *others.values()], *([*map(copy.deepcopy, (upstream, *others.values()))] for _ in places[1:])]
     with contextlib.ExitStack() as stack:
-        for one in upstreams:
+        for one in (one for group in copies for one in group):
             stack.enter_context(numerics.compiled(one))
-        first, *others = (
-            computer(task, expert, split, one, key.kind, place, batch_seconds, numerics)
-            for one, place in zip(upstreams, places, strict=True)
-        )
-        return store.open(key, layout, first, progress, say, others)
+        first, *more = (
+            _sharing(store, key, layout, list(others), hearer(
+                task, expert, split, group, key.kind, place, batch_seconds, numerics
+            ))
+            for group, place in zip(copies, places, strict=True)
+        )  # fmt: skip
+        return store.open(key, layout, first, progress, say, more)
+
+
+def _sharing(store: FeatureStore, key: Key, layout: Layout, others: Sequence[Key], hear: Hear) -> Compute:
+    """What `store.open` calls: the shard asked for, of the first upstream; those of the others go to the store."""
+    shards = {items[0]: (number, items) for number, items in enumerate(layout.shards(key)) if items}
+    given_up: set[Key] = set()
+
+    def compute(numbers: list[int]) -> list[np.ndarray]:
+        number, items = shards[numbers[0]]
+        with contextlib.ExitStack() as stack:
+            keys = [one for one in others if one not in given_up]
+            writers = [stack.enter_context(missing(store.folder(one), number, items, one, layout)) for one in keys]
+            chosen = [0, *(1 + others.index(one) for one, write in zip(keys, writers, strict=True) if write)]
+            own, *more = hear(numbers, chosen)
+            for place, arrays in zip(chosen[1:], more, strict=True):
+                write = writers[keys.index(others[place - 1])]
+                assert write is not None
+                try:
+                    write(arrays)
+                except DiskFullError:
+                    raise
+                except SpeechFTError:  # not finite: its own evaluation will say so
+                    given_up.add(others[place - 1])
+        return own
+
+    return compute
 
 
 class Streamed:

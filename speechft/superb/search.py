@@ -36,8 +36,9 @@ _DETECTIONS = "benchmark.stdlist.xml"
 
 
 def fast(
-    upstream: Upstream, task: QbE, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
+    upstream: Upstream, task: QbE, settings: Settings, work: Path, fingerprint: str, progress: Progress,
+    beside: Sequence[Upstream] = (),
+) -> tuple[Outcome, str]:  # fmt: skip
     """`--engine fast`; arguments and results as of the other tasks' engines (evaluate.py)."""
     import torch
 
@@ -52,7 +53,7 @@ def fast(
     features = features_of_splits(
         task, expert, plans, recipe, settings.data, upstream, FeatureStore(settings.store), device,
         settings.frames_dtype, settings.batch_seconds, settings.budget_gb, progress.bar, progress.say,
-        settings.numerics, [torch.device(one) for one in settings.devices],
+        settings.numerics, [torch.device(one) for one in settings.devices], beside,
     )  # fmt: skip
 
     def search(split: str, layer: int, folder: Path) -> None:
@@ -70,8 +71,9 @@ def fast(
 
 
 def reference(
-    upstream: Upstream, task: QbE, settings: Settings, work: Path, fingerprint: str, progress: Progress
-) -> tuple[Outcome, str]:
+    upstream: Upstream, task: QbE, settings: Settings, work: Path, fingerprint: str, progress: Progress,
+    beside: Sequence[Upstream] = (),
+) -> tuple[Outcome, str]:  # fmt: skip
     """`--engine s3prl`: its `Runner`, once per layer and set."""
     import copy
 
@@ -82,7 +84,7 @@ def reference(
     from speechft.superb.records import seed_all
     from speechft.superb.reference import namespace
 
-    del fingerprint
+    del fingerprint, beside
     recipe = settings.superb[task.name]
     config = task.config(recipe, settings.data, work)
 

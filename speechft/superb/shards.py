@@ -7,11 +7,12 @@ Where the file system knows no locks, both make the same shards and the later on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,31 @@ class Making:
             time.sleep(_WAIT_SECONDS)
 
 
+@contextlib.contextmanager
+def missing(
+    folder: Path, number: int, items: list[int], key: Key, layout: Layout
+) -> Iterator[Callable[[list[np.ndarray]], None] | None]:
+    """Hold the lock of a shard that is not there, and get the function that writes it.
+
+    Yields:
+        None where it is there (whether it is sound shows when its set is opened), or where another process is at it.
+    """
+    note = folder / f"{number:05d}.json"
+    if note.is_file():
+        yield None
+        return
+    with claimed(folder / f".lock-{number:05d}", threads=True) as ours:
+        if not ours or note.is_file():
+            yield None
+            return
+
+        def write(arrays: list[np.ndarray]) -> None:
+            write_json(folder / "key.json", asdict(key))
+            _write(folder, number, items, key, layout, arrays)
+
+        yield write
+
+
 def _valid(
     folder: Path, number: int, items: list[int], key: Key, layout: Layout, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
@@ -157,7 +183,8 @@ def _write(
 ) -> dict[str, Any]:
     path, note = folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
     note.unlink(missing_ok=True)  # a damaged shard's description must not meet new bytes
-    with whole_file(path) as temporary:
+    # Not flushed: the upstream need not wait for the disk. What a power failure takes, the checksum misses.
+    with whole_file(path, flush=False) as temporary:
         # numpy's tofile() reports a full disk without its error number, so the bytes go through Python's own file
         with temporary.open("wb") as file:
             for item, array in zip(items, arrays, strict=True):
@@ -173,7 +200,7 @@ def _write(
         "items": items, "rows": [len(array) for array in arrays], "layers": layout.layers, "dim": layout.dim,
         "dtype": key.dtype, "bytes": size, "sha256": digest,
     }  # fmt: skip
-    write_json(note, shard)
+    write_json(note, shard, flush=False)
     return shard
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,3 +105,49 @@ def loaded(sources: Sequence[tuple[str, Any]], conventions: Mapping[str, Any]) -
             yield name, load.load_upstream({**load.conventions(source), **conventions})
         else:
             yield name, source
+
+
+COMPANY_BYTES = 4 << 30
+"""The most that the weights of upstreams held in memory for one another may take."""
+
+
+def in_company(
+    models: Iterable[tuple[str, Upstream]], wanted: bool = True
+) -> Iterator[tuple[str, Upstream, list[tuple[str, Upstream]]]]:
+    """Each model with those after it that may be heard in the same pass: neighbours with hidden states of one shape.
+
+    Args:
+        models: names and upstreams; no more are loaded than are held.
+        wanted: False holds one at a time.
+    """
+    group: list[tuple[str, Upstream]] = []
+    ordered = iter(models)
+    while True:
+        try:
+            name, upstream = next(ordered)
+        except StopIteration:
+            break
+        except Exception:  # those before it are scored first
+            yield from _each(group)
+            raise
+        full = sum(_bytes(one) for _, one in group) + _bytes(upstream) > COMPANY_BYTES
+        if group and (full or _shape(group[0][1]) != _shape(upstream)):
+            yield from _each(group)
+        group.append((name, upstream))
+        if not wanted:
+            yield from _each(group)
+    yield from _each(group)
+
+
+def _each(group: list[tuple[str, Upstream]]) -> Iterator[tuple[str, Upstream, list[tuple[str, Upstream]]]]:
+    while group:  # who has been scored is let go
+        name, upstream = group.pop(0)
+        yield name, upstream, list(group)
+
+
+def _shape(upstream: Upstream) -> tuple[int, int, int]:
+    return upstream.num_layers, upstream.dim, upstream.hop
+
+
+def _bytes(upstream: Upstream) -> int:
+    return sum(parameter.nbytes for parameter in upstream.parameters())

@@ -126,6 +126,11 @@ class Upstream(nn.Module, ABC):
         even an empty one, counts as followed by zeros, and gives a frame.
         """
 
+    def cnn_key(self) -> str | None:
+        """What the output of its CNN depends on besides the waveform: equal keys, equal output. None where there is no
+        CNN to share (`together.py`) or keep (`kept_cnn.py`)."""
+        return None
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What a strategy may freeze: `cnn`, `projection`, `position`, `layers.0` ... A parameter is in one part.
 

@@ -123,15 +123,19 @@ class SpeechEncoder(Upstream):
             with torch.no_grad():
                 return self.cnn(*pad_waveforms([wave], self._minimum, self.identity.normalize))[0]
 
-        weights = weights_sha256(self.model.feature_extractor.state_dict())
-        scaled = "norm" if self.identity.normalize else "raw"
-        self._kept = KeptCnn(
-            alone, f"{self.identity.family}-{scaled}-{weights}-{self.identity.computing}", place, budget
-        )
+        self._kept = KeptCnn(alone, self.cnn_key(), place, budget)
         return self._kept
 
+    def cnn_key(self) -> str:
+        weights = weights_sha256(self.model.feature_extractor.state_dict())
+        scaled = "norm" if self.identity.normalize else "raw"
+        return f"{self.identity.family}-{scaled}-{weights}-{self.identity.computing}"
+
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
-        features, lengths = self.features(waveforms)
+        return self.after_cnn(*self.features(waveforms), last_only)
+
+    def after_cnn(self, features: Tensor, lengths: Tensor, last_only: bool = False) -> Hidden:
+        """The rest of `forward`: what `features` gave, its own or that of an upstream with the same CNN."""
         frames = self.frame_counts(lengths)
         identity = self.identity
         heard = attended(lengths, frames, features.shape[-1], identity.padding, identity.family)

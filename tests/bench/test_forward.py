@@ -49,7 +49,7 @@ def test_json_alone():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["backward"], "unknown comparison 'backward'; known: forward, superb, train, merge"),
+        (["backward"], "unknown comparison 'backward'; known: forward, together, superb, train, merge"),
         (["forward", "--batch", "0"], "--batch is 0; give a whole number of at least 1"),
         (["forward", "--seconds", "3", "1"], "--seconds 3 1 is no range; the shorter first, at least 0.1"),
         (["forward", "--precision", "int8"], "unknown precision 'int8'; known: no, bf16, fp16"),

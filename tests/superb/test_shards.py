@@ -22,7 +22,7 @@ from speechft.errors import SpeechFTError, UsageError
 from speechft.files import claimed
 from speechft.superb import extract, shards, store
 from speechft.superb.evaluate import evaluate
-from speechft.superb.extract import encode
+from speechft.superb.extract import encode_together
 from speechft.superb.fast import FastRun
 from speechft.superb.settings import resolve_devices
 from speechft.superb.store import FeatureStore, Key, Layout
@@ -102,7 +102,7 @@ def test_two_devices_store_the_same_bits_as_one(task, configuration, upstream, t
     def watched(*args):
         threads.add(threading.current_thread())
         time.sleep(0.01)
-        return encode(*args)
+        return encode_together(*args)
 
     def slowly(*args):
         reading.add(threading.current_thread())
@@ -113,7 +113,7 @@ def test_two_devices_store_the_same_bits_as_one(task, configuration, upstream, t
         return wave
 
     read = extract._read
-    monkeypatch.setattr(extract, "encode", watched)
+    monkeypatch.setattr(extract, "encode_together", watched)
     monkeypatch.setattr(extract, "_read", slowly)
     recipe = {"crop_seconds": 0.4}
     one = evaluate([upstream], [task], cfg=configuration(recipe), progress=Listener())[0]
@@ -281,17 +281,17 @@ def test_the_disk_fills_up_during_extraction(configuration, upstream, tmp_path, 
     """One line; finished shards stay; with room it goes on, making only the rest."""
     plain = evaluate([upstream], ["sid"], cfg=configuration(), progress=Listener())[0]
     cfg = configuration(tasks="sid", out=str(tmp_path / "second"), store=str(tmp_path / "other"))
-    fsync, left = os.fsync, 7  # three shards of two files, and key.json
+    settle, left = files._settle, 7  # three shards of two files, and key.json
 
-    def full(descriptor):
+    def full(path, flush=True):
         nonlocal left
-        left -= "other" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        left -= "other" in str(path)
         if left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
+        settle(path, flush)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(files, "_settle", full)
         with pytest.raises(SpeechFTError, match=r"^the disk is full while writing .*; free some space"):
             evaluate([upstream], cfg=cfg, progress=Listener())
     kept = content(tmp_path / "other")

@@ -110,12 +110,12 @@ def test_half_precision_and_pooled(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def full(descriptor):
+    def full(path, flush):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store = FeatureStore(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(files, "_settle", full)
         with pytest.raises(SpeechFTError, match="disk is full"):
             store.open(KEY, LAYOUT, Maker())
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
