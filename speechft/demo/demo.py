@@ -175,7 +175,8 @@ on speakers that neither its pre-training nor its fine-tuning has heard. Seeds {
 
 {table}
 ± is half the range over the seeds. In brackets: the difference to the pre-trained row, with its 95 % interval from a
-paired bootstrap over the test utterances. Read against the pre-trained row, from these intervals alone: {reading}
+paired bootstrap over the test utterances (not over seeds: what ± shows comes on top). Read against the pre-trained row,
+from these intervals alone: {reading}
 
 ![scores against α](alpha.png)
 
