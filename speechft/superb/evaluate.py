@@ -16,7 +16,7 @@ from speechft.errors import DiskFullError, Interrupted, SpeechFTError, UsageErro
 from speechft.files import write_json, write_text
 from speechft.superb import earlier
 from speechft.superb.settings import Settings, compose
-from speechft.superb.sources import check_source, in_company, loaded, named
+from speechft.superb.sources import check_source, company_bytes, in_company, loaded, named
 from speechft.superb.tasks import get_task
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def evaluate_all(
     progress = progress or Progress()
     results, errors = [], []
     with progress:
-        for name, upstream, later in in_company(loaded(sources, settings.upstream), settings.engine == "fast"):
+        models = loaded(sources, settings.upstream)
+        most = company_bytes(settings.device)
+        for name, upstream, later in in_company(models, settings.engine == "fast", most):
             for task in chosen:
                 beside = [one for own, one in later if finished_before(settings, own, task, one) is None]
                 try:

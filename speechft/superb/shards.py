@@ -149,7 +149,8 @@ def missing(
             return
 
         def write(arrays: list[np.ndarray]) -> None:
-            write_json(folder / "key.json", asdict(key))
+            if not (folder / "key.json").is_file():
+                write_json(folder / "key.json", asdict(key))
             _write(folder, number, items, key, layout, arrays)
 
         yield write

@@ -112,13 +112,14 @@ COMPANY_BYTES = 4 << 30
 
 
 def in_company(
-    models: Iterable[tuple[str, Upstream]], wanted: bool = True
+    models: Iterable[tuple[str, Upstream]], wanted: bool = True, most: int = COMPANY_BYTES
 ) -> Iterator[tuple[str, Upstream, list[tuple[str, Upstream]]]]:
     """Each model with those after it that may be heard in the same pass: neighbours with hidden states of one shape.
 
     Args:
         models: names and upstreams; no more are loaded than are held.
         wanted: False holds one at a time.
+        most: bytes that the weights of those held may take (`company_bytes`).
     """
     group: list[tuple[str, Upstream]] = []
     ordered = iter(models)
@@ -130,13 +131,22 @@ def in_company(
         except Exception:  # those before it are scored first
             yield from _each(group)
             raise
-        full = sum(_bytes(one) for _, one in group) + _bytes(upstream) > COMPANY_BYTES
+        full = sum(_bytes(one) for _, one in group) + _bytes(upstream) > most
         if group and (full or _shape(group[0][1]) != _shape(upstream)):
             yield from _each(group)
         group.append((name, upstream))
         if not wanted:
             yield from _each(group)
     yield from _each(group)
+
+
+def company_bytes(device: str) -> int:
+    """How much the weights of upstreams held together may take: an eighth of a GPU's memory, 4 GB at most."""
+    if not device.startswith("cuda"):
+        return COMPANY_BYTES
+    import torch
+
+    return min(COMPANY_BYTES, torch.cuda.get_device_properties(device).total_memory // 8)
 
 
 def _each(group: list[tuple[str, Upstream]]) -> Iterator[tuple[str, Upstream, list[tuple[str, Upstream]]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -170,8 +171,12 @@ def test_who_is_held_in_memory_for_whom(monkeypatch):
         ("a", ["b"], ["a", "b", "c"]), ("b", [], ["a", "b", "c"]), ("c", [], ["a", "b", "c", "d"]), ("d", [], [*"abcd"])
     ]  # fmt: skip
     assert company(wanted=False) == [(name, [], list("abcd"[: n + 1])) for n, name in enumerate("abcd")]
-    monkeypatch.setattr(sources, "COMPANY_BYTES", 1)
-    assert [later for _, later, _ in company()] == [[]] * 4
+    assert [later for _, later, _ in company(most=1)] == [[]] * 4
+    assert sources.company_bytes("cpu") == 4 << 30
+    for memory, most in ((80 << 30, 4 << 30), (8 << 30, 1 << 30)):
+        properties = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, p=properties: p)
+        assert sources.company_bytes("cuda:0") == most
 
     def broken():
         yield "a", nano
