@@ -81,10 +81,7 @@ def _forward(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
     parser.add_argument("--precision", default="no", help="no, bf16, fp16: autocast for all three (default no)")
     parser.add_argument("--compile", action="store_true", help="torch.compile speechft's layers; the others stay plain")
-    parser.add_argument("--waveforms", type=int, default=24, metavar="N", help="default 24")
-    parser.add_argument(
-        "--seconds", type=float, nargs=2, default=(1.0, 3.0), metavar=("SHORTEST", "LONGEST"), help="default 1 3"
-    )
+    _waveforms(parser)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="waveforms in a batch (default 8)")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
     return _run(parser, "forward", words)
@@ -96,10 +93,7 @@ def _together(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
     parser.add_argument("--precision", default="no", help="no, bf16, fp16: autocast on both sides (default no)")
     parser.add_argument("--models", type=int, default=4, metavar="N", help="upstreams (default 4)")
-    parser.add_argument("--waveforms", type=int, default=24, metavar="N", help="default 24")
-    parser.add_argument(
-        "--seconds", type=float, nargs=2, default=(1.0, 3.0), metavar=("SHORTEST", "LONGEST"), help="default 1 3"
-    )
+    _waveforms(parser)
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
     return _run(parser, "together", words)
 
@@ -162,6 +156,13 @@ def _merge(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     parser.add_argument("--folder", metavar="DIR", help="whose disk to work on (default: the system's temporary one)")
     parser.add_argument("--cold", action="store_true", help="read the parents from the disk, not from the file cache")
     return _run(parser, "merge", words)
+
+
+def _waveforms(parser: Parser) -> None:
+    parser.add_argument("--waveforms", type=int, default=24, metavar="N", help="default 24")
+    parser.add_argument(
+        "--seconds", type=float, nargs=2, default=(1.0, 3.0), metavar=("SHORTEST", "LONGEST"), help="default 1 3"
+    )
 
 
 def _run(parser: Parser, name: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -11,7 +11,7 @@ import statistics
 import time
 from argparse import Namespace
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from speechft.checkpoints.folder import Checkpoint
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.superb.extract import encode, encode_together
-from speechft.superb.settings import batch_seconds_of, resolve_device
+from speechft.superb.settings import batch_seconds_of
 from speechft.upstreams.base import Upstream
 from speechft.upstreams.numerics import Numerics
 from speechft.upstreams.speech_encoder import build
@@ -35,18 +35,10 @@ _RATE = 16_000
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is measured; every field is an option of the command."""
+class Setting(Forward):
+    """What is measured: as of `scripts/bench forward`, but for how many models, and for batches, which are SUPERB's."""
 
-    device: str = "cpu"
-    precision: str = "no"
     models: int = 4
-    waveforms: int = 24
-    seconds: tuple[float, float] = (1.0, 3.0)
-    repetitions: int = 3
-    threads: int | None = None
-    seed: int = 0
-    size: str = "base"
 
     @classmethod
     def read(cls, arguments: Namespace) -> Setting:
@@ -55,14 +47,10 @@ class Setting:
         Raises:
             UsageError: a value that makes no sense.
         """
-        check_counts(arguments, ("waveforms", "repetitions", "threads", "models"))
-        Forward.read(Namespace(**{**vars(arguments), "batch": 1, "compile": False}))
+        check_counts(arguments, ("models",))
         if arguments.models < 2:
             raise UsageError("--models is 1", "give at least 2")
-        values = {name: getattr(arguments, name) for name in cls.__dataclass_fields__}
-        return cls(
-            **{**values, "device": resolve_device(arguments.device), "seconds": tuple(map(float, arguments.seconds))}
-        )
+        return cast(Setting, super().read(Namespace(**{**vars(arguments), "batch": 1, "compile": False})))
 
 
 def family(setting: Setting) -> list[Upstream]:
@@ -105,8 +93,7 @@ def _measure(setting: Setting) -> dict[str, Any]:
     say(f"making {setting.models} models")
     upstreams = family(setting)
     together = Together(upstreams)
-    shape = Forward(waveforms=setting.waveforms, seconds=setting.seconds, seed=setting.seed)
-    waves = [wave.numpy() for wave in noise(shape)]
+    waves = [wave.numpy() for wave in noise(setting)]
     seconds = batch_seconds_of(None, setting.device)
     times: dict[str, list[float]] = {"one after the other": [], "together": []}
     everyone = list(range(setting.models))
@@ -139,7 +126,7 @@ def _measure(setting: Setting) -> dict[str, Any]:
         "ratio": medians["one after the other"] / medians["together"],
         "seconds_measured": times,
         "audio_seconds": sum(map(len, waves)) / _RATE,
-        **asdict(setting),
+        **{name: value for name, value in asdict(setting).items() if name not in ("batch", "compile")},
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPUs",
         "threads": setting.threads or torch.get_num_threads(),
         "versions": versions(),

@@ -15,7 +15,7 @@ class Plan:
         alphas: what each strategy's result is merged with; 1 is the fine-tuned model itself.
         train: overrides on `experiment=demo`.
         superb: overrides on `configs/eval.yaml`: SUPERB's recipes shortened to the corpus's size, fewer steps at a
-            higher rate, the same for every model. SID and KS take all or a third of the training set at each step, and
+            higher rate, the same for every model. SID and KS take all or much of the training set at each step, and
             their last state: small batches, and a choice by a dev set of a hundred, moved scores by points from seed to
             seed of the head.
     """

@@ -220,19 +220,19 @@ def _sharing(store: FeatureStore, key: Key, layout: Layout, others: Sequence[Key
     def compute(numbers: list[int]) -> list[np.ndarray]:
         number, items = shards[numbers[0]]
         with contextlib.ExitStack() as stack:
-            keys = [one for one in others if one not in given_up]
-            writers = [stack.enter_context(missing(store.folder(one), number, items, one, layout)) for one in keys]
-            chosen = [0, *(1 + others.index(one) for one, write in zip(keys, writers, strict=True) if write)]
-            own, *more = hear(numbers, chosen)
-            for place, arrays in zip(chosen[1:], more, strict=True):
-                write = writers[keys.index(others[place - 1])]
-                assert write is not None
+            wanted = []
+            for place, one in enumerate(others, 1):
+                write = stack.enter_context(missing(store.folder(one), number, items, one, layout))
+                if write is not None and one not in given_up:
+                    wanted.append((place, one, write))
+            own, *more = hear(numbers, [0, *(place for place, _, _ in wanted)])
+            for (_, one, write), arrays in zip(wanted, more, strict=True):
                 try:
                     write(arrays)
                 except DiskFullError:
                     raise
                 except SpeechFTError:  # not finite: its own evaluation will say so
-                    given_up.add(others[place - 1])
+                    given_up.add(one)
         return own
 
     return compute
