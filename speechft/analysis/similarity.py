@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Upstream
+from speechft.upstreams.together import Together
 
 BATCH_SECONDS = 60.0
 """Seconds of audio, padding included, that are heard at once."""
@@ -50,6 +51,8 @@ def layer_similarities(
 ) -> list[list[dict[str, Any]]]:
     """Compare every hidden state of several upstreams with that of the first one, which hears the audio once for all.
 
+    A CNN that they have in common, as merged models have theirs with the pre-trained one, is run once for all too.
+
     Args:
         first: what is compared with (the pre-trained upstream).
         others: upstreams with as many hidden states, at the same frame rate.
@@ -77,9 +80,10 @@ def layer_similarities(
     sums = [LayerSums(len(others), place) for _ in range(first.num_layers)]
     alone = any(model.identity.padding != "own" for model in models)  # there padding changes the features
     seconds = 0.0
+    together = Together(models)
     with _evaluating(models, device), torch.inference_mode():
         for batch in batched(waves, 0.0 if alone else batch_seconds):
-            heard = [model([wave.to(device) for wave in batch]) for model in models]
+            heard = list(together([wave.to(device) for wave in batch]))
             _check_frames(models, heard)
             frames = heard[0].frames
             for layer, own in enumerate(sums):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from small import save_upstream
 
+from speechft.analysis import similarity
 from speechft.analysis.similarity import LayerSums, batched, layer_similarities, layer_similarity, valid_rows
 from speechft.errors import SpeechFTError, UsageError
 from speechft.upstreams.base import Hidden, Identity, Upstream
 from speechft.upstreams.load import load_upstream
+from speechft.upstreams.speech_encoder import SpeechEncoder
 
 
 def naive_cka(x: np.ndarray, y: np.ndarray) -> float:
@@ -133,6 +137,21 @@ def test_one_pass_for_several(pair, waves):
     assert several[0] == layer_similarity(*pair, waves, 1.5)
     assert all(one["cka"] == pytest.approx(1.0, abs=1e-12) and one["relative_l2"] == 0 for one in several[1])
     assert seconds[-1] == pytest.approx(sum(len(wave) for wave in waves) / 16_000) and len(seconds) > 2
+
+
+def test_a_cnn_in_common_is_run_once(pair, waves, monkeypatch):
+    """Merged upstreams have the pre-trained one's: the numbers are those of each model's own run, to the bit."""
+    merged = copy.deepcopy(pair[0])
+    for parameter in merged.model.encoder.parameters():
+        parameter.data.mul_(1.1)
+    heard = []
+    cnn = SpeechEncoder.cnn
+    monkeypatch.setattr(SpeechEncoder, "cnn", lambda self, *args: heard.append(self) or cnn(self, *args))
+    several = layer_similarities(pair[0], [merged, pair[1]], waves, 0.0)
+    assert len(heard) == 2 * len(waves) and pair[1] in heard  # not three times
+    monkeypatch.setattr(similarity, "Together", lambda models: lambda batch: (model(batch) for model in models))
+    assert layer_similarities(pair[0], [merged, pair[1]], waves, 0.0) == several
+    assert len(heard) == 5 * len(waves) and several[0][1]["relative_l2"] > 0.001
 
 
 def test_dropout_is_off_and_the_mode_comes_back(pair, waves):
