@@ -221,6 +221,23 @@ def choices(study: Study) -> str:
     return "\n".join(lines) + "\n" if study.choices else "Not measured yet.\n"
 
 
+def rates(study: Study) -> str:
+    """How often each learning rate of the probes' heads was the best on dev: at an end of the search more may lie."""
+    won: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for (upstream, *_), models in study.models.items():
+        for model in models.values():
+            for probe, score in model["scores"].items():
+                counts = won[probe, upstream]
+                for rate in score["dev"]:
+                    counts[rate] += rate == f"{score['lr']:g}"
+    lines = ["| probe | upstream | how often each rate of the head won |", "|---|---|---|"]
+    for probe, upstream in sorted(won, key=lambda one: (list(TITLES).index(one[0]), one[1])):
+        counts = won[probe, upstream]
+        told = ", ".join(f"{rate}: {counts[rate]}" for rate in sorted(counts, key=float))
+        lines.append(f"| {TITLES[probe].partition(',')[0]} | {upstream} | {told} |")
+    return "\n".join(lines) + "\n" if won else "Not measured yet.\n"
+
+
 def _spread(values: Iterable[float], digits: int) -> str:
     values = list(values)
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
@@ -240,6 +257,7 @@ PLACES: Mapping[str, Callable[[Study], str]] = {
     "claims": claims,
     "features": features,
     "choices": choices,
+    "rates": rates,
     "pr": lambda study: table(study, "pr"),
     "pr pictures": lambda study: drawn(study, "pr"),
     "sid": lambda study: table(study, "sid"),

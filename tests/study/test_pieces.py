@@ -1,6 +1,7 @@
 """A small study from end to end: fine-tuning, merging, probes, the result, the page."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from speechft.choosing.choose import ALPHAS
 from speechft.files import read_json
 from speechft.study.command import run_plan
 from speechft.study.differences import holm, read, shape_of
-from speechft.study.page import Study, claims, write_page
+from speechft.study.page import Study, claims, rates, write_page
 from speechft.study.plan import PRETRAINED, Plan
 
 FAST = (
@@ -98,6 +99,29 @@ def test_what_is_not_measured_yet_is_no_test(studied):
     assert [row[1] for row in rows] == ["small, sid", "small, digits", "small, asv"]
     assert [row[4:6] for row in rows] == [["–", "–"]] * 3
     assert [row[3] for row in rows] == [f"{p:.3f}" for p in holm([one.p for one in found])]
+
+
+def test_rates_that_won_are_counted(studied):
+    """By the dev scores themselves: of PR the least, of the others the most."""
+    root, _ = studied
+    results = root / "docs" / "study" / "results"
+    won = Counter()
+    for path in results.glob("*.json"):
+        for model in read_json(path)["models"].values():
+            for probe, score in model["scores"].items():
+                sign = -1 if probe in ("pr", "characters", "asv") else 1
+                best = max(sign * dev for dev in score["dev"].values())
+                won[probe] += 1
+                assert sign * score["dev"][f"{score['lr']:g}"] == best
+    lines = rates(Study.read(results)).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| PR", "| SID", "| digits", "| characters", "| ASV"]
+    for line, probe in zip(lines, ("pr", "sid", "digits", "characters", "asv"), strict=True):
+        counts = [int(one.partition(": ")[2]) for one in line.split(" | ")[2].strip(" |").split(", ")]
+        assert sum(counts) == won[probe] and "small" in line
+    line = next(line for line in lines if line.startswith("| SID"))
+    models = [model for path in results.glob("*.json") for model in read_json(path)["models"].values()]
+    low = sum(model["scores"]["sid"]["lr"] == 0.001 for model in models)
+    assert f"| 0.001: {low}, 0.01: {won['sid'] - low} |" in line
 
 
 def test_the_page_is_filled_where_it_is_marked(studied):
