@@ -12,7 +12,7 @@ from speechft.cli.arguments import Parser, result
 from speechft.cli.main import VERBS, calm_libraries, guarded
 from speechft.console import duration, say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.reproduce.plan import Stage, paper_of, plan
+from speechft.reproduce.plan import Stage, plan
 from speechft.reproduce.request import Request, read_request
 from speechft.reproduce.rows import Row, chosen, rows
 from speechft.runs import runs_root
@@ -46,6 +46,7 @@ def _command(words: Sequence[str]) -> int:
     parser.add_argument("words", nargs="*", metavar="ROW|override", help="rows, and data.NAME=PATH and such")
     parser.add_argument("--all", action="store_true", help="all rows")
     parser.add_argument("--list", action="store_true", help="name the rows, and do nothing")
+    parser.add_argument("--deviations", action="store_true", help="in what all rows differ from the published ones")
     parser.add_argument("--dry-run", action="store_true", help="check, estimate, and print the commands")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where everything goes (default: runs/reproduce)")
     parser.add_argument("--paths", metavar="FILE", type=Path, help="YAML with the paths and overrides")
@@ -58,6 +59,11 @@ def _command(words: Sequence[str]) -> int:
     if arguments.list:
         known = rows()
         result(arguments.json, {name: row.about for name, row in known.items()}, _listing(list(known.values())))
+        return 0
+    if arguments.deviations:
+        from speechft.reproduce.deviations import tables
+
+        result(arguments.json, {"markdown": tables()}, tables().splitlines())
         return 0
     names = [word for word in arguments.words if "=" not in word]
     if bool(names) == arguments.all:
@@ -83,6 +89,7 @@ def _listing(known: Sequence[Row]) -> list[str]:
 def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, measure: bool, as_json: bool) -> int:
     from speechft.reproduce.check import survey
     from speechft.reproduce.cost import Cost, Costs, space
+    from speechft.reproduce.deviations import SHARED, of_rows
     from speechft.reproduce.finished import finished
 
     done = [finished(stage) for stage in stages]
@@ -94,7 +101,7 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     known = sum(cost.seconds or 0.0 for cost in each)
     unknown = any(cost.incomplete for cost in each)
     device = _device()
-    deviations = _deviations(picked)
+    deviations = of_rows(picked, request)
     value = {
         "rows": [row.name for row in picked], "problems": problems, "notes": found.notes, "device": device,
         "hours": known / 3600, "hours_complete": not unknown, "disk": disk, "deviations": deviations,
@@ -107,7 +114,7 @@ def _dry_run(picked: Sequence[Row], stages: Sequence[Stage], request: Request, m
     for stage, over, cost in zip(stages, done, each, strict=True):
         lines += ["", *_told(stage, over, cost), stage.command]
     lines += ["", "# deviations from the published setting"]
-    titles = {name: "all of these rows" if name == "all" else name for name in deviations}
+    titles = {name: "all of these rows" if name == SHARED else name for name in deviations}
     lines += [f"# {titles[name]}, {key}: {why}" for name, one in deviations.items() for key, why in one.items()]
     lines += ["", *(f"# {line}" for line in disk)]
     about = f"about {duration(known)} on {device}" if known else f"no time was measured on {device}"
@@ -130,22 +137,6 @@ def _told(stage: Stage, over: bool, cost: Cost) -> list[str]:
         f"{size / 1e9:.1f} GB {what}" for size, what in ((cost.disk, "kept"), (cost.store, "of features")) if size
     ]
     return [f"# {', '.join(pieces)}", *(f"#   {how}" for how in cost.how)]
-
-
-def _deviations(picked: Sequence[Row]) -> dict[str, dict[str, str]]:
-    """By experiment, what of its section `paper` is printed; those that all share, once."""
-    known = rows()
-    parts = [part for row in picked for part in ([known[name] for name in row.merged] or [row])]
-    each = {str(part.experiment): dict(paper_of(part)["deviations"]) for part in parts}
-    shared = {
-        key: why for key, why in next(iter(each.values())).items() if all(one.get(key) == why for one in each.values())
-    }
-    found = {"all": shared} if shared else {}
-    for name, one in each.items():
-        own = {key: why for key, why in one.items() if key not in shared}
-        if own:
-            found[name] = own
-    return found
 
 
 def _device() -> str:

@@ -173,25 +173,37 @@ def space(
     from speechft.files import cache_dir
 
     stores = [word.partition("=")[2] for stage in stages for word in stage.words if word.startswith("store=")]
-    places = {"runs and merged models": (request.out, sum(cost.disk for cost in costs)),
-              "features": (Path(stores[-1]) if stores else cache_dir() / "features",
-                           sum(cost.store for cost in costs))}  # fmt: skip
+    store = (Path(stores[-1]) if stores else cache_dir() / "features").expanduser().resolve()
+    places = {
+        "runs and merged models": (request.out.expanduser().resolve(), sum(cost.disk for cost in costs)),
+        "features": (store, sum(cost.store for cost in costs)),
+    }
     left = [(stage.kind, cost) for stage, cost, over in zip(stages, costs, done, strict=True) if not over]
     unknown = {
         "runs and merged models": any(kind in ("train", "merge") and not cost.disk for kind, cost in left),
         "features": any(kind == "eval" and cost.seconds is None for kind, cost in left),
     }
     lines, problems = [], []
+    disks: dict[int, list[str]] = {}  # what goes to the same one
     for what, (folder, size) in places.items():
-        folder = folder.expanduser().resolve()
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        free = shutil.disk_usage(existing).free
+        disk, free = _disk(folder)
+        disks.setdefault(disk, []).append(what)
         amount = f"{size / 1e9:.1f} GB{' and what is not known' if unknown[what] else ''}"
         amount = "not known" if unknown[what] and not size else amount
         lines.append(f"{what}: {amount} in {folder}, which has {free / 1e9:.1f} GB free")
-        if size > free:
-            elsewhere = "--out" if folder == request.out else "eval.store=DIR"
+    for shared in disks.values():
+        folder, total = places[shared[0]][0], sum(places[what][1] for what in shared)
+        free = _disk(folder)[1]
+        if total > free:
+            elsewhere = " or ".join({"features": "eval.store=DIR"}.get(what, "--out") for what in shared)
             problems.append(
-                f"{what} take {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f}: move them ({elsewhere})"
+                f"{' and '.join(shared)} take {total / 1e9:.1f} GB and {folder} has {free / 1e9:.1f}: "
+                f"move them ({elsewhere})"
             )
     return lines, problems
+
+
+def _disk(folder: Path) -> tuple[int, int]:
+    """The file system that a folder is on, or would be: its number, and the bytes free."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return existing.stat().st_dev, shutil.disk_usage(existing).free

@@ -13,7 +13,7 @@ from speechft.checkpoints.folder import WEIGHTS
 from speechft.config.compose import compose_section
 from speechft.config.locate import read_group
 from speechft.reproduce.request import Request, override
-from speechft.reproduce.rows import Row, rows
+from speechft.reproduce.rows import Row, rates, rows
 from speechft.runs import Run
 
 _FEWEST_STEPS = 20  # of a scaled training: the head's phase has two of them
@@ -82,12 +82,17 @@ def plan(chosen: Sequence[Row], request: Request) -> list[Stage]:
 def paper_of(row: Row) -> dict[str, Any]:
     """The section `paper` of a row's experiment: where its paths go, how much it hears, what deviates."""
     assert row.experiment is not None
-    return _paper(row.experiment, row.overrides)
+    return _paper(row.experiment)
 
 
 @cache
-def _paper(experiment: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    return compose_section("train", [f"experiment={experiment}", *overrides], "paper")
+def _paper(experiment: str) -> dict[str, Any]:
+    return compose_section("train", [f"experiment={experiment}"], "paper")
+
+
+def deviations_of(experiment: str) -> dict[str, str]:
+    """What of an experiment differs from the published setting -> how, and why."""
+    return {str(key): str(why) for key, why in _paper(experiment)["deviations"].items()}
 
 
 def er_folds(row: Row) -> list[int] | None:
@@ -100,7 +105,7 @@ def er_folds(row: Row) -> list[int] | None:
 def train(row: Row, request: Request) -> Stage:
     """Stage 1 of a row that has an experiment; paths that are not given are left out."""
     paper = paper_of(row)
-    words = [f"experiment={row.experiment}", f"upstream={row.upstream}", *row.overrides]
+    words = [f"experiment={row.experiment}", f"upstream={row.upstream}"]
     if row.upstream in request.upstreams:
         words.append(override("upstream.source", request.upstreams[row.upstream]))
     places = {**paper["paths"], **paper["optional"]}
@@ -178,9 +183,16 @@ def _evaluate(
     scaled = [word for task in tasks for word in _scaled_recipe(task, request.scale)] if request.scale < 1 else []
     made = tuple(folder / model.name / f"{task}.json" for task in tasks)
     head = ("eval", "superb", model.source, "--tasks", ",".join(tasks))
-    words = [*given, *words, *scaled, *request.evaluate]
+    searched = [word for task in tasks for word in searched_rates(task, request)]
+    words = [*given, *words, *searched, *scaled, *request.evaluate]
     needs = (Path(model.source) / WEIGHTS,) if row else ()
     return Stage("eval", (*head, *words, "--out", str(folder)), made, needs, upstream, row)
+
+
+def searched_rates(task: str, request: Request) -> list[str]:
+    """The override that searches the rate of a task's head, if the table does and the user says nothing of it."""
+    told = any(word.lstrip("+").startswith(("lr=", f"superb.{task}.lr=")) for word in request.evaluate)
+    return [] if told or task not in rates() else [f"superb.{task}.lr=[{','.join(rates()[task])}]"]
 
 
 def superb_data(tasks: Sequence[str]) -> list[str]:

@@ -22,7 +22,6 @@ class Row:
         upstream: its choice of `configs/upstream`.
         scenario: whose report it stands in: `asr`.
         experiment: of `configs/experiment`; None where runs of other rows are merged.
-        overrides: of the experiment.
         merged: names of the rows whose runs are merged.
         alphas: weights of the fine-tuned side; none: θ' itself is scored.
         about: in words.
@@ -32,7 +31,6 @@ class Row:
     upstream: str
     scenario: str
     experiment: str | None
-    overrides: tuple[str, ...]
     merged: tuple[str, ...]
     alphas: tuple[float, ...]
     about: str
@@ -56,7 +54,7 @@ def rows() -> dict[str, Row]:
             name = f"{short}-{key}"
             if name not in table["impossible"]:
                 found[name] = Row(
-                    name, upstream, key.partition("-")[0], entry.get("experiment"), tuple(entry.get("overrides", ())),
+                    name, upstream, key.partition("-")[0], entry.get("experiment"),
                     tuple(f"{short}-{part}" for part in entry.get("merge", ())),
                     tuple(float(alpha) for alpha in entry.get("alphas", ())), f"{upstream}, {entry['about']}",
                 )  # fmt: skip
@@ -71,6 +69,16 @@ def upstreams() -> list[str]:
 def superb_tasks() -> list[str]:
     """The SUPERB tasks that rows are scored on."""
     return list(_table()["tasks"])
+
+
+def rates() -> dict[str, list[str]]:
+    """Learning rates of heads that are searched unless told otherwise: SUPERB's task -> rates, as they are written."""
+    return {str(task): [f"{rate:g}" for rate in found] for task, found in _table()["rates"].items()}
+
+
+def scoring() -> dict[str, str]:
+    """In what scores differ from the published ones: what -> how, and why."""
+    return dict(_table()["scoring"])
 
 
 def chosen(names: Sequence[str]) -> list[Row]:

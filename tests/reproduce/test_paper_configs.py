@@ -12,6 +12,7 @@ from speechft.config.compose import compose, compose_section
 from speechft.config.locate import config_dir, read_group
 from speechft.data.corpora import find
 from speechft.data.joint import data_section, read_parts
+from speechft.reproduce.deviations import tables
 from speechft.reproduce.parts import parts_of
 from speechft.strategies.build import build_strategy
 from speechft.train.schedule import Schedule
@@ -19,8 +20,14 @@ from speechft.train.sequence import stage_of
 from speechft.upstreams.load import load_upstream
 
 MULTI = ["data.root=/ted", "task.tasks.sid.data.root=/vox", "task.tasks.er.data.root=/iemocap"]
-NEEDED = {"pr": ["data.root=/x", "task.lexicon=/y"], "multitask_joint": MULTI, "multitask_sequential": MULTI}
+PHONES = ["data.root=/x", "task.lexicon=/y"]
+NEEDED = {
+    f"{name}{ending}": words
+    for name, words in {"pr": PHONES, "multitask_joint": MULTI, "multitask_sequential": MULTI}.items()
+    for ending in ("", "_regular")
+}
 STABLE, REGULAR = (0.1, ["cnn"]), (0.0, [])
+LAST_TWO = ["cnn", "projection", "position", "layers.[0-9]"]  # frozen
 
 # steps, utterances of a batch, batches of a step, peak rate, end of warm-up and of plateau, frozen at first and always
 PAPER = {
@@ -31,12 +38,19 @@ PAPER = {
     "asr_dora": (50_000, 16, 1, 1e-3, 0.1, 0.5, REGULAR),
     "asr_early": (50_000, 16, 1, 1e-4, 0.1, 0.5, REGULAR),
     "pr": (50_000, 16, 1, 1e-4, 0.1, 0.5, STABLE),
+    "pr_regular": (50_000, 16, 1, 1e-4, 0.1, 0.5, REGULAR),
     "sid": (30_000, 8, 4, 1e-4, 0.1, 0.5, STABLE),
+    "sid_regular": (30_000, 8, 4, 1e-4, 0.1, 0.5, REGULAR),
     "er": (30_000, 4, 8, 1e-4, 0.1, 0.5, STABLE),
+    "er_regular": (30_000, 4, 8, 1e-4, 0.1, 0.5, REGULAR),
     "aishell3": (50_000, None, 1, 1e-4, 0.1, 0.5, STABLE),
-    "spin": (5_000, None, 1, 1e-4, 0.5, 0.5, (0.1, ["cnn", "projection", "position", "layers.[0-9]"])),
+    "aishell3_regular": (50_000, None, 1, 1e-4, 0.1, 0.5, REGULAR),
+    "spin": (5_000, None, 1, 1e-4, 0.5, 0.5, (0.1, LAST_TWO)),
+    "spin_regular": (5_000, None, 1, 1e-4, 0.5, 0.5, (0.0, LAST_TWO)),
     "multitask_joint": (50_000, 16, 3, 1e-4, 0.1, 0.5, STABLE),
+    "multitask_joint_regular": (50_000, 16, 3, 1e-4, 0.1, 0.5, REGULAR),
     "multitask_sequential": (50_000, 16, 1, 1e-4, 0.1, 0.5, STABLE),
+    "multitask_sequential_regular": (50_000, 16, 1, 1e-4, 0.1, 0.5, REGULAR),
 }
 UPSTREAMS = ("hubert_base", "wav2vec2_base", "decoar2", "wavlm_base_plus")
 
@@ -58,7 +72,7 @@ def test_numbers_are_the_papers(name):
     assert (trainer["lr"], trainer["warmup"], trainer["hold"]) == (lr, warmup, hold)
     assert (strategy["freeze_fraction"], strategy["frozen_parts"]) == (freeze, frozen)
     assert (trainer["optimizer"], trainer["betas"], trainer["precision"]) == ("adam", [0.9, 0.999], "no")
-    assert (trainer["clip"], trainer["weight_decay"]) == ((10.0, 1e-6) if name == "spin" else (1.0, 0.0))
+    assert (trainer["clip"], trainer["weight_decay"]) == ((10.0, 1e-6) if "spin" in name else (1.0, 0.0))
     assert (trainer["finetuned"], trainer["ema"], settings["task"].get("head_lr")) == ("last", None, None)
     assert settings["upstream"]["name"] == "hubert_base" and settings["upstream"]["normalize"] is False
     assert settings["upstream"]["dropout"] is None  # the model's own rates stay on
@@ -172,8 +186,31 @@ def test_a_section_can_be_read_while_others_lack_values():
     assert compose_section("train", ["experiment=paper/asr"], "paper")["paths"] == {"tedlium3": "data.root"}
 
 
-def test_every_deviation_is_in_the_documentation():
+def test_the_documentation_has_every_experiments_deviations_under_its_name():
     page = (Path(__file__).parents[2] / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert page.partition("<!-- deviations -->\n")[2].partition("\n<!-- end -->")[0] == tables().strip()
+    sections = dict(part.split("\n", 1) for part in page.split("\n### ")[1:])
+    shared = sections["All rows, where their own table does not say otherwise"]
     for name in PAPER:
+        own = sections[f"`paper/{name}`"]
         for key, why in compose_section("train", [f"experiment=paper/{name}"], "paper")["deviations"].items():
-            assert f"| {key} | {why} |" in page, (name, key)
+            assert f"| {key} | {why} |" in own + ("" if f"| {key} |" in own else shared), (name, key)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_what_is_said_of_freezing_is_what_the_strategy_does(name):
+    strategy, said = composed(name)["strategy"], composed(name)["paper"]["deviations"]
+    freezes = "frozen for the first 10 %" in said["freeze"] or "for the first 10 % of the steps only" in said["freeze"]
+    assert freezes == (strategy["freeze_fraction"] == 0.1)
+    trains = strategy["frozen_parts"] == [] and strategy["name"] not in ("lora", "dora")
+    assert trains == ("the CNN trains, too" in said.get("cnn", ""))
+
+
+def test_regular_experiments_differ_from_their_own_by_the_strategy_alone():
+    regular = [name for name in PAPER if name.endswith("_regular")]
+    assert len(regular) == 8
+    for name in regular:
+        ours, theirs = (composed(one) for one in (name, name.removesuffix("_regular")))
+        assert ours["strategy"]["name"] == "regular" and theirs["strategy"]["name"] == "stable"
+        for section in ("task", "data", "trainer", "upstream"):
+            assert ours[section] == theirs[section], (name, section)

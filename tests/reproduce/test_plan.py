@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from speechft.errors import UsageError
+from speechft.reproduce import cost
 from speechft.reproduce.command import main
-from speechft.reproduce.plan import plan
+from speechft.reproduce.deviations import of_rows
+from speechft.reproduce.plan import deviations_of, plan
 from speechft.reproduce.request import override, read_request
 from speechft.reproduce.rows import chosen, rows
 
@@ -50,7 +52,10 @@ def test_one_row_is_trained_merged_scored_and_reported(tmp_path):
     out = tmp_path.resolve()
     told = [stage.command for stage in commands(["hubert-asr"], tmp_path)]
     merged = f"{out}/runs/hubert-asr/merged/alpha-0.25"
-    scored = "data.librispeech=/d/ls data.lexicon=/d/lex data.voxceleb1=/d/vox data.snips=/d/s"
+    scored = (
+        "data.librispeech=/d/ls data.lexicon=/d/lex data.voxceleb1=/d/vox data.snips=/d/s "
+        "'superb.sid.lr=[0.1,0.01,0.001,0.0001]'"
+    )
     assert told == [
         f"speechft train experiment=paper/asr upstream=hubert_base data.root=/d/ted --out {out}/runs/hubert-asr",
         f"speechft merge {out}/runs/hubert-asr --alpha 0.25",
@@ -68,7 +73,50 @@ def test_baselines_are_scored_as_they_are(tmp_path):
     assert [stage.kind for stage in stages] == ["train", "eval", "eval", "report"]
     assert stages[2].words[2].endswith("runs/wavlm-asr-regular/finetuned")
     assert "upstream=wavlm_base_plus" in stages[0].words and "experiment=paper/asr_regular" in stages[0].words
-    assert "strategy=regular" in commands(["hubert-er-regular"], tmp_path)[0].words
+    assert "experiment=paper/er_regular" in commands(["hubert-er-regular"], tmp_path)[0].words
+
+
+@pytest.mark.parametrize("told", ["eval.lr=[1e-2,1e-3]", "eval.superb.sid.lr=1e-2", "eval.+superb.sid.lr=1e-2"])
+def test_sids_rate_is_searched_unless_the_user_says_otherwise(told, tmp_path):
+    def rates(*words):
+        stages = [stage for stage in commands(["hubert-sid"], tmp_path, *words) if stage.kind == "eval"]
+        return {tuple(word for word in stage.words if "lr=" in word) for stage in stages if "sid" in stage.words[4]}
+
+    assert rates() == {("superb.sid.lr=[0.1,0.01,0.001,0.0001]",)}
+    assert rates(told) == {(told.removeprefix("eval."),)}
+    assert "rate" in of_rows(chosen(["hubert-sid"]), read_request([], tmp_path))["scoring"]
+    assert "rate" not in of_rows(chosen(["hubert-sid"]), read_request([told], tmp_path))["scoring"]
+
+
+def test_deviations_that_rows_share_are_said_once(tmp_path):
+    request = read_request([], tmp_path)
+    found = of_rows(chosen(["hubert-asr", "hubert-pr-regular", "hubert-multitask-merged"]), request)
+    assert list(found) == [
+        "all", "paper/asr", "paper/pr_regular", "paper/sid", "paper/er", "hubert-multitask-merged", "scoring",
+    ]  # fmt: skip
+    assert {"checkpoint", "schedule"} <= found["all"].keys() and "freeze" not in found["all"]
+    assert "is really frozen" in found["paper/asr"]["freeze"] and "none of the" in found["paper/pr_regular"]["freeze"]
+    (alone,) = (one for name, one in of_rows(chosen(["hubert-asr"]), request).items() if name == "all")
+    assert alone == deviations_of("paper/asr")
+
+
+@pytest.mark.parametrize(
+    "free, together, problems", [(30e9, True, 1), (41e9, True, 0), (30e9, False, 0), (19e9, False, 2)]
+)
+def test_what_goes_to_one_disk_must_fit_there_together(free, together, problems, tmp_path, monkeypatch):
+    """20 GB of runs and 20 GB of features."""
+    (tmp_path / "features").mkdir()
+    device = {tmp_path / "features": 1 if together else 2}
+    monkeypatch.setattr(cost, "_disk", lambda folder: (device.get(folder, 1), int(free)))
+    request = read_request([f"eval.store={tmp_path}/features"], tmp_path)
+    stages = plan(chosen(["hubert-sid"]), request)
+    costs = [
+        cost.Cost(1.0, disk=20e9 * (stage.kind == "train"), store=20e9 * (n == 2)) for n, stage in enumerate(stages)
+    ]
+    lines, found = cost.space(stages, costs, [False] * len(stages), request)
+    assert len(found) == problems and len(lines) == 2
+    if together and problems:
+        assert "runs and merged models and features take 40.0 GB" in found[0] and "30.0: move" in found[0]
 
 
 def test_what_heard_iemocap_is_scored_on_fold_1_alone_and_so_is_its_upstream(tmp_path):
