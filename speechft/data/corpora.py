@@ -7,7 +7,6 @@ configuration.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +31,7 @@ from speechft.data.readers.speech_commands import speech_commands
 from speechft.data.readers.tables import table
 from speechft.data.readers.tedlium3 import tedlium3
 from speechft.data.readers.voxceleb1 import voxceleb1
+from speechft.data.shares import filled, nobody, split_position
 from speechft.errors import SpeechFTError, UsageError
 
 if TYPE_CHECKING:
@@ -222,8 +222,9 @@ class Options:
             low, high = self.fraction
             whose = _speaker if self.split_by == "speakers" else _id
             places = {name: split_position(name) for name in map(whose, items)}
+            low, high = filled(low, high, places)
             if places and not any(low <= place < high for place in places.values()):
-                raise _nobody(places, (low, high), self.split_by)
+                raise nobody(places, (low, high), self.split_by)
             items = [item for item in items if low <= places[whose(item)] < high]
         items = items[: self.limit]
         return items if self.task is None else [belonging(item, self.task) for item in items]
@@ -263,30 +264,6 @@ def _items(source: Mapping[str, Any]) -> list[Any]:
         return [item for split in splits for item in read(**{**options, "split": split})]
     except TypeError as error:
         raise UsageError(f"corpus kind {kind}: {error}", "check the options of this entry of data") from error
-
-
-def _nobody(places: Mapping[str, float], share: tuple[float, float], split_by: str) -> SpeechFTError:
-    """Of few speakers none may fall into a tenth; where the bound should lie instead, if it is the upper end's."""
-    what = (
-        f"of {len(places)} {split_by} none falls"
-        if len(places) > 1
-        else f"the only one of the {split_by} does not fall"
-    )
-    mend = "data.dev=null holds out nothing"
-    ordered = sorted(places.values())
-    if len(ordered) > 1:
-        count = max(1, round(len(ordered) * (1 - share[0]))) if share[1] >= 1 else 1
-        bound = round((ordered[-count - 1] + ordered[-count]) / 2, 3)
-        shares = f"[0.0, {bound:g}] to train and [{bound:g}, 1.0] for dev"
-        mend = f"{shares} (data.train_speakers, data.dev_speakers) would hold out {count}; {mend}"
-    if split_by == "speakers":
-        mend += "; data.split_by=utterances splits within speakers"
-    return SpeechFTError(f"{what} into the share [{share[0]:g}, {share[1]:g}]", mend)
-
-
-def split_position(name: str) -> float:
-    """The place of a speaker or an utterance in [0, 1), fixed by its name: a way to split any corpus without a list."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
 
 
 def _speaker(item: Any) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from speechft.data.audio import SAMPLE_RATE, load_audio
-from speechft.data.corpora import split_position
+from speechft.data.shares import split_position
 from speechft.errors import UsageError
 from speechft.files import whole_folder, write_text
 from speechft.study.plan import Sizes

@@ -7,9 +7,10 @@ import pytest
 import soundfile
 
 from speechft.data.audio import audio_info, load_audio, remembered_info
-from speechft.data.corpora import load_cuts, split_position
+from speechft.data.corpora import load_cuts
 from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import read_cut
+from speechft.data.shares import split_position
 from speechft.errors import SpeechFTError, UsageError
 
 
@@ -91,24 +92,31 @@ def test_shares_of_the_utterances_have_the_same_speakers(tmp_path):
         load_cuts([{"kind": "tsv", "path": str(tmp_path / "t.tsv"), "split_by": "days"}])
 
 
-def test_a_share_that_no_speaker_falls_into_says_where_the_bound_should_lie(tmp_path):
+def test_of_few_speakers_one_is_held_out_at_least(tmp_path):
     """Ten speakers of these names all have places below 0.9, which a third of all sets of ten has."""
     places = {f"spk{number}": split_position(f"spk{number}") for number in range(10)}
     assert max(places.values()) < 0.9
-    rows = "".join(f"u{number}\tspk{number}\tu{number}.wav\n" for number in range(10))
-    (tmp_path / "t.tsv").write_text("id\tspeaker\tpath\n" + rows)
     for number in range(10):
         soundfile.write(tmp_path / f"u{number}.wav", np.zeros(8000), 16_000)
-    source = {"kind": "tsv", "path": str(tmp_path / "t.tsv"), "text": None}
-    with pytest.raises(SpeechFTError, match=r"of 10 speakers none falls .*; \[0.0, .*data.split_by=utt") as error:
-        load_cuts([{**source, "speaker_fraction": [0.9, 1.0]}])
-    bound = float(error.value.mend.split("[0.0, ")[1].split("]")[0])
-    (last,) = load_cuts([{**source, "speaker_fraction": [bound, 1.0]}])[0]
-    assert last.supervisions[0].speaker == max(places, key=places.get)
-    assert len(load_cuts([{**source, "speaker_fraction": [0.0, bound]}])[0]) == 9
+
+    def speakers(share, count=10):
+        rows = "".join(f"u{number}\tspk{number}\tu{number}.wav\n" for number in range(count))
+        (tmp_path / "t.tsv").write_text("id\tspeaker\tpath\n" + rows)
+        source = {"kind": "tsv", "path": str(tmp_path / "t.tsv"), "text": None, "speaker_fraction": share}
+        return {cut.supervisions[0].speaker for cut in load_cuts([source])[0]}
+
+    last, first = max(places, key=places.get), min(places, key=places.get)
+    assert speakers([0.9, 1.0]) == {last} and speakers([0.0, 0.9]) == places.keys() - {last}
+    tiny = places[first] / 2
+    assert speakers([0.0, tiny]) == {first} and speakers([tiny, 1.0]) == places.keys() - {first}
+    middle = 0.5  # with speakers on both sides a bound stays where it is
+    assert speakers([middle, 1.0]) == {name for name, place in places.items() if place >= middle}
+    assert speakers([0.0, middle]) == {name for name, place in places.items() if place < middle}
+    assert speakers([0.0, 1.0]) == places.keys() and len(speakers([0.9, 1.0], 2)) == 1
+    with pytest.raises(SpeechFTError, match=r"of 10 speakers none falls into the share \[0.9, 0.95\]"):
+        speakers([0.9, 0.95])
     with pytest.raises(SpeechFTError, match=r"the only one of the speakers does not fall into the share \[0.9, 1\]"):
-        (tmp_path / "t.tsv").write_text("id\tspeaker\tpath\nu0\tspk0\tu0.wav\n")
-        load_cuts([{**source, "speaker_fraction": [0.9, 1.0]}])
+        speakers([0.9, 1.0], 1)
 
 
 def test_broken_audio_is_named_or_skipped(table):

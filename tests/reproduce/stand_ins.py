@@ -13,7 +13,7 @@ from tiny_corpora import LEXICON, PITCH, write
 from tiny_pooled import make_iemocap
 from tiny_snips import make_snips
 
-from speechft.data.corpora import split_position
+from speechft.data.shares import split_position
 from speechft.superb import compat
 
 SENTENCES = ("the quick brown fox jumps", "over the lazy dog 's back", "pack my box with five", "dozen liquor jugs")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from small import tone
 
-from speechft.data.corpora import split_position
+from speechft.data.shares import split_position
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "arrange"
 SPEAKERS = ("s1", "s2", "s3", "s4", "s5")

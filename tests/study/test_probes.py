@@ -3,7 +3,7 @@
 import pytest
 from study_speech import SIZES, make_tables
 
-from speechft.data.corpora import split_position
+from speechft.data.shares import split_position
 from speechft.errors import UsageError
 from speechft.study.probes import Tables, arrange, paths
 
