@@ -1,4 +1,5 @@
-"""What README.md, CONTRIBUTING.md and docs/ hold: code blocks, what a comment before them says, and code in sentences.
+"""What README.md, CONTRIBUTING.md, hubert_nano's card and docs/ hold: code blocks, what a comment before them says, and
+code in sentences.
 
 A comment right before a block says how it is tested:
 
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CARD = ROOT / "speechft" / "assets" / "hubert_nano" / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", CARD, *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^(\s*)(```+|~~~+)\s*([\w+-]*)")
 _MARK = re.compile(r"^\s*<!-- test: (run|slow|no)(?: with (\w+))?(?: \((.+)\))? -->$")

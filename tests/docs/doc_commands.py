@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,48 @@ def _script(words: Sequence[str]) -> None:
             expect(lambda: reproduce._command([word for word in words[1:] if word != "..."]))
     elif words[0] == "scripts/docs":
         assert words[1:2] in ([], ["build"], ["serve"])
+    elif words[0] == "scripts/study":
+        study = import_module("speechft.study.command")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "run_plan", _reached)
+            patch.setattr("speechft.study.page.write_page", _reached)
+            patch.setattr(study, "_named", lambda word: word.partition("=")[::2])
+            expect(lambda: study._command(list(words[1:])))
+    elif words[0] == "scripts/compare_strategies":
+        _compare(words[1:])
+    elif path.read_text(encoding="utf-8").startswith("#!/usr/bin/env python"):
+        _python_script(path, list(words[1:]))
+    else:
+        assert words[0] in ("scripts/test", "scripts/setup"), f"whether {words[0]} takes these words is not checked"
+
+
+def _python_script(path: Path, words: list[str]) -> None:
+    """Its own parser reads the words, and nothing after it runs."""
+    loader = SourceFileLoader(f"script_{path.name}", str(path))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(parser: argparse.ArgumentParser) -> None:
+        parse(parser, words)
+        raise Reached
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        loader.exec_module(module)
+        patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+        expect(module.main)
+
+
+def _compare(words: Sequence[str]) -> None:
+    known = set(re.findall(r"^ +(--\w+)\)", (ROOT / "scripts" / "compare_strategies").read_text(), re.MULTILINE))
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word.startswith("--"):
+            assert word in known and left, f"scripts/compare_strategies has no {word}"
+            left.pop(0)
+        elif "=" not in word:
+            assert word in group_names("strategy"), f"there is no strategy {word!r}"
 
 
 def _parsed(name: str, arguments: Any) -> None:

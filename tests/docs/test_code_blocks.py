@@ -146,6 +146,34 @@ def test_quick_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
                 assert code == 0, f"{block.place}: {' '.join(words)}: {capfd.readouterr().err}"
 
 
+@pytest.mark.parametrize("page", [page for page in RUNNING if any(block.how == "slow" for block in blocks(page))],
+                         ids=name)  # fmt: skip
+def test_slow_blocks_run_with_few_steps(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    """What takes minutes as it stands: the same words, and steps scaled down."""
+    from speechft.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    few = {
+        "train": ["trainer.steps=4", "trainer.eval_every=4"],
+        "eval": ["superb.sid.steps=8", "superb.sid.eval_step=4"],
+    }
+    for block in blocks(page):
+        if block.how != "slow":
+            continue
+        assert block.fixture is None
+        if block.language == "python":
+            text, count = re.subn(r"trainer\.steps=\d+", "trainer.steps=4", block.text)
+            assert count == 1, f"{block.place}: how many steps does it train?"
+            exec(compile(text, block.place, "exec"), {"__name__": "page"})
+            continue
+        for words in commands(block.text):
+            assert words[0] == "speechft", f"{block.place}: only speechft runs here"
+            code = main([*words[1:], *few.get(words[1], [])])
+            assert code == 0, f"{block.place}: {' '.join(words)}: {capfd.readouterr().err}"
+    assert list(tmp_path.rglob("model.safetensors"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING, ids=name)
 def test_all_blocks_run(page: Path, tmp_path: Path):
