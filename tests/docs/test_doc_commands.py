@@ -111,7 +111,8 @@ def test_blocks_and_their_marks_are_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [
-    "scripts/card TABLE WORK --seed one", "scripts/card TABLE", "scripts/crops asr a.tsv WORK", "scripts/arrange mine.tsv",
+    "scripts/card TABLE WORK --seed one", "scripts/card TABLE", "scripts/crops asr a.tsv WORK",
+    "scripts/arrange mine.tsv",
     "scripts/study DATA WORK hubert_nano --scenario er", "scripts/study DATA WORK", "scripts/reproduce hubert-x",
     "scripts/compare_strategies stabel", "scripts/compare_strategies --seed 0 stable", "scripts/nothing",
     "scripts/_environment.py x",
@@ -122,7 +123,8 @@ def test_words_that_a_script_does_not_take_are_found(words):
 
 
 @pytest.mark.parametrize("words", [
-    "scripts/card TABLE WORK --columns pr --seeds 1 2", "scripts/crops sid a.tsv WORK --few 12", "scripts/arrange a.tsv out",
+    "scripts/card TABLE WORK --columns pr --seeds 1 2", "scripts/crops sid a.tsv WORK --few 12",
+    "scripts/arrange a.tsv out",
     "scripts/study DATA WORK hubert_nano x=weights/x --scenarios pr", "scripts/study DATA WORK --page",
     "scripts/compare_strategies --seeds 0 stable frozen_downstream trainer.steps=4",
 ])  # fmt: skip
