@@ -4,77 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from speechft.console import say
-from speechft.files import read_json, write_text
+from speechft.files import write_text
 from speechft.study import pictures
-from speechft.study.differences import Difference, difference, holm
-from speechft.study.plan import PRETRAINED, STRATEGIES, TITLES
-
-Scores = Mapping[str, Any]
-TRAINED = {"pr": ("pr", "characters"), "sid": ("sid", "asv")}
-"""What each fine-tuning trains, and its nearest kin: the other probes tell what it costs."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """All results.
-
-    Attributes:
-        models: (upstream, scenario, strategy, α) -> seed -> a model's `scores`, `cka`, `update`.
-        choices: (scenario, upstream, strategy, seed) -> what `--alpha auto` chose, and every α's scores.
-    """
-
-    models: Mapping[tuple[str, str, str, float], Mapping[int, Mapping[str, Any]]]
-    choices: Mapping[tuple[str, str, str, int], Mapping[str, Any]]
-
-    @classmethod
-    def read(cls, folder: Path) -> Study:
-        choices: dict[tuple[str, str, str, int], Mapping[str, Any]] = {}
-        models: dict[tuple[str, str, str, float], dict[int, Mapping[str, Any]]] = defaultdict(dict)
-        for path in sorted(folder.glob("*.json")):
-            record = read_json(path)
-            if "auto" in record:
-                piece = (record["scenario"], record["upstream"], record["strategy"], int(record["seed"]))
-                choices[piece] = record["auto"]
-            for alpha, model in record["models"].items():
-                key = (record["upstream"], record["scenario"], record["strategy"], float(alpha))
-                models[key][int(record["seed"])] = model
-        return cls(dict(models), choices)
-
-    def upstreams(self, scenario: str) -> list[str]:
-        return sorted({key[0] for key in self.models if key[1] == scenario})
-
-    def rows(self, upstream: str, scenario: str) -> list[tuple[str, float]]:
-        """Strategies and α that were measured, in the order of a table."""
-        found = {key[2:] for key in self.models if key[:2] == (upstream, scenario)}
-        return sorted(found, key=lambda row: (STRATEGIES.index(row[0]), -row[1]))
-
-    def at(self, upstream: str, scenario: str, row: tuple[str, float]) -> list[Mapping[str, Any]]:
-        """A row's model of each seed."""
-        return list(self.models.get((upstream, scenario, row[0], row[1]), {}).values())
-
-    def scores(self, upstream: str, scenario: str, strategy: str, alpha: float, probe: str) -> dict[int, Scores]:
-        models = self.models.get((upstream, scenario, strategy, alpha), {})
-        return {seed: model["scores"][probe] for seed, model in models.items() if probe in model["scores"]}
-
-    def pretrained(self, upstream: str, probe: str) -> dict[int, Scores]:
-        return self.scores(upstream, "", PRETRAINED, 0.0, probe)
-
-    def probes(self, upstream: str) -> list[str]:
-        return [probe for probe in TITLES if self.pretrained(upstream, probe)]
-
-    def against(self, upstream: str, scenario: str, row: tuple[str, float], probe: str) -> Difference | None:
-        """A model beside the pre-trained upstream, over the seeds that both have."""
-        ours, base = self.scores(upstream, scenario, *row, probe), self.pretrained(upstream, probe)
-        seeds = sorted(ours.keys() & base.keys())
-        return difference([base[seed] for seed in seeds], [ours[seed] for seed in seeds]) if seeds else None
+from speechft.study.differences import Difference, holm
+from speechft.study.features import closer, features
+from speechft.study.plan import CLAIMED, TITLES, TRAINED, label
+from speechft.study.results import Scores, Study
 
 
 def write_page(page: Path, results: Path, drawings: Path | None = None) -> None:
@@ -121,7 +62,7 @@ def table(study: Study, scenario: str) -> str:
             models = study.at(upstream, scenario, row)
             cka = np.mean([np.mean(model["cka"]) for model in models])
             update = 100 * np.mean([model["update"] for model in models])
-            lines.append(f"| {_label(*row)} | {' | '.join(cells)} | {cka:.3f} | {update:.2f} |")
+            lines.append(f"| {label(*row)} | {' | '.join(cells)} | {cka:.3f} | {update:.2f} |")
         counts = {len(study.at(upstream, scenario, row)) for row in study.rows(upstream, scenario)}
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         lines.append(
@@ -143,13 +84,6 @@ def _change(found: Difference | None) -> str:
         return ""
     interval = "no interval" if math.isnan(found.p) else f"{found.low:+.1f} to {found.high:+.1f}"
     return f" ({found.mean:+.1f}: {interval})"
-
-
-def _label(strategy: str, alpha: float) -> str:
-    return f"{strategy}, α = {alpha:g}"
-
-
-CLAIMED = ("stable", 0.25)
 
 
 def claims(study: Study) -> str:
@@ -185,20 +119,6 @@ def claims(study: Study) -> str:
         first, second = ("–" if place is None else f"{corrected[place]:.3f}" for place in places)
         lines.append("| " + " | ".join([*cells[:3], first, cells[3], second, *cells[4:]]) + " |")
     return "\n".join(lines) + "\n" if rows else "Not measured yet.\n"
-
-
-def features(study: Study) -> str:
-    """CKA at the size of the update: Speech-FT beside what keeps weights near θ0."""
-    lines = ["| fine-tuned on | upstream | strategy, α | CKA to θ0 | ‖τ‖/‖θ0‖, % |", "|---|---|---|---|---|"]
-    for scenario in TRAINED:
-        for upstream in study.upstreams(scenario):
-            for row in (CLAIMED, ("l2", 1.0), ("lora", 1.0), ("early", 1.0)):
-                models = study.at(upstream, scenario, row)
-                if models:
-                    cka = _spread([float(np.mean(model["cka"])) for model in models], 4)
-                    update = _spread([100 * model["update"] for model in models], 2)
-                    lines.append(f"| {scenario.upper()} | {upstream} | {_label(*row)} | {cka} | {update} |")
-    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
 
 
 def choices(study: Study) -> str:
@@ -238,12 +158,6 @@ def rates(study: Study) -> str:
     return "\n".join(lines) + "\n" if won else "Not measured yet.\n"
 
 
-def _spread(values: Iterable[float], digits: int) -> str:
-    values = list(values)
-    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{spread}"
-
-
 def drawn(study: Study, scenario: str) -> str:
     """The pictures of a scenario, as Markdown."""
     lines = []
@@ -256,6 +170,7 @@ def drawn(study: Study, scenario: str) -> str:
 PLACES: Mapping[str, Callable[[Study], str]] = {
     "claims": claims,
     "features": features,
+    "closer": closer,
     "choices": choices,
     "rates": rates,
     "pr": lambda study: table(study, "pr"),

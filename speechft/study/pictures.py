@@ -12,7 +12,7 @@ from speechft.report.plot import plot_alpha
 from speechft.study.plan import STRATEGIES, TITLES
 
 if TYPE_CHECKING:
-    from speechft.study.page import Study
+    from speechft.study.results import Study
 
 
 def curves(study: Study, upstream: str, scenario: str, path: Path) -> Path:

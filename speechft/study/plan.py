@@ -140,3 +140,13 @@ TASK_OF = {"digits": "sid", "characters": "pr"}
 """Probes that go by another name in SUPERB: digits are told apart by SID's head, a digit for a speaker; characters,
 which ASR is trained on, are recognised by PR's linear head, since ASR's recurrent one learns nothing from some hundred
 sentences (Whisper tiny: WER 99.9 % after 600 steps)."""
+
+TRAINED = {"pr": ("pr", "characters"), "sid": ("sid", "asv")}
+"""What each fine-tuning trains, and its nearest kin: the other probes tell what it costs."""
+CLAIMED = ("stable", 0.25)
+"""Speech-FT, as the paper has it."""
+
+
+def label(strategy: str, alpha: float) -> str:
+    """A row's name in tables."""
+    return f"{strategy}, α = {alpha:g}"

@@ -13,8 +13,9 @@ from speechft.choosing.choose import ALPHAS
 from speechft.files import read_json
 from speechft.study.command import run_plan
 from speechft.study.differences import holm, read, shape_of
-from speechft.study.page import Study, claims, rates, write_page
+from speechft.study.page import claims, rates, write_page
 from speechft.study.plan import PRETRAINED, Plan
+from speechft.study.results import Study
 
 FAST = (
     "superb.pr.steps=2", "superb.pr.eval_step=2", "superb.pr.batch_size=4", "superb.pr.lr=[1e-2]",
