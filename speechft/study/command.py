@@ -13,7 +13,7 @@ from speechft.config.locate import group_names
 from speechft.console import progress, say
 from speechft.errors import UsageError
 from speechft.study.pieces import run_piece
-from speechft.study.plan import SCENARIOS, STRATEGIES, USUAL, Piece, Plan
+from speechft.study.plan import PRETRAINED, SCENARIOS, STRATEGIES, USUAL, Piece, Plan
 from speechft.study.probes import Tables
 from speechft.workers import start_worker
 
@@ -27,6 +27,8 @@ examples:
   scripts/study data work hubert_nano whisper_tiny=weights/whisper_tiny_encoder --scenarios pr --seeds 2
   scripts/study data work hubert_nano --scenarios pr --strategies lora dora
   scripts/study data work --page
+  scripts/study data work hubert_nano --strategies pretrained --head-steps 4 --results longer
+                                                                   are the heads trained for long enough?
 
 A piece is one upstream fine-tuned in one way with one seed; its result is a JSON in docs/study/results of the clone, or
 in --results DIR. Stopped at any time, the same command goes on; what has a result there is not measured again, so for a
@@ -48,9 +50,15 @@ def _command(words: Sequence[str]) -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("upstreams", nargs="*", metavar="NAME[=PATH]")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
-    parser.add_argument("--strategies", nargs="+", default=list(USUAL), choices=STRATEGIES)
+    parser.add_argument("--strategies", nargs="+", default=list(USUAL), choices=(PRETRAINED, *STRATEGIES))
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pieces side by side (default 1)")
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default auto: a GPU if there is one"
+    )
+    parser.add_argument(
+        "--head-steps", type=int, default=1, metavar="TIMES", help="train the probes' heads so many times as long"
+    )
     parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIR")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
     arguments = parser.parse_intermixed_args(list(words))
@@ -60,9 +68,13 @@ def _command(words: Sequence[str]) -> int:
         plan = Plan(
             dict(_named(word) for word in arguments.upstreams),
             scenarios=tuple(arguments.scenarios),
-            strategies=tuple(arguments.strategies),
+            strategies=tuple(one for one in arguments.strategies if one != PRETRAINED),  # which is always measured
             seeds=tuple(range(arguments.seeds)),
+            device=arguments.device,
+            head_steps=arguments.head_steps,
         )
+        if plan.head_steps != 1 and arguments.results.resolve() == _RESULTS:
+            raise UsageError("with --head-steps it is another study", "keep its results apart: --results DIR")
         run_plan(plan, arguments.data.resolve(), arguments.work.resolve(), arguments.results.resolve(), arguments.jobs)
     from speechft.study.page import write_page
 

@@ -12,6 +12,7 @@ from speechft.files import sha256_json, write_json
 from speechft.runs import Run
 from speechft.study.plan import EXTRA, PRETRAINED, PROBES, TASK_OF, Piece, Plan
 from speechft.study.probes import Tables, arrange, paths
+from speechft.superb.settings import resolve_device
 from speechft.versions import versions
 from speechft.workers import muted
 
@@ -36,7 +37,7 @@ def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Pat
     corpora = arrange(
         tables, plan.sizes, piece.seed, work / "corpora" / f"{sha256_json(vars(plan.sizes))[:8]}-{piece.seed}"
     )
-    folder, source = work / piece.name, plan.upstreams[piece.upstream]
+    folder, source, device = work / piece.name, plan.upstreams[piece.upstream], resolve_device(plan.device)
     record: dict[str, Any] = {**vars(piece), "models": {}, "versions": versions()}
     if piece.strategy == PRETRAINED:
         record["models"]["0"] = {"scores": _scores(plan, piece, 0.0, source, corpora, folder)}
@@ -46,8 +47,8 @@ def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Pat
             record["train"] = {"overrides": _portable(words, tables), **_train(words, run)}
             merged = _merge(run, plan.alphas[piece.strategy])
             if piece.strategy in plan.chosen:
-                record["auto"] = _choice(run)
-        moved = _drift(source, merged, corpora)
+                record["auto"] = _choice(run, device)
+        moved = _drift(source, merged, corpora, device)
         for alpha, model in merged.items():
             scores = _scores(plan, piece, alpha, str(model), corpora, folder)
             record["models"][f"{alpha:g}"] = {"scores": scores, **moved[alpha]}
@@ -63,7 +64,7 @@ def _words(plan: Plan, piece: Piece, tables: Tables) -> list[str]:
         "data=tsv", f"data.table={tables.fine_tuning}", "data.text=null", f"seed={piece.seed}",
         f"trainer.lr={plan.rate(piece.upstream, piece.scenario, piece.strategy):g}",
         f"trainer.steps={plan.length(piece.upstream)}",
-        *plan.train.get("", ()), *plan.train.get(piece.scenario, ()),
+        *plan.training(piece.scenario),
     ]  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _merge(run: Path, alphas: tuple[float, ...]) -> dict[float, Path]:
     return folders
 
 
-def _choice(run: Path) -> dict[str, Any]:
+def _choice(run: Path, device: str) -> dict[str, Any]:
     """What `speechft merge RUN --alpha auto` chooses: by CKA on the dev set, and the dev metric of a refitted head."""
     from speechft.choosing.candidates import Candidates
     from speechft.choosing.choose import choose
@@ -109,7 +110,9 @@ def _choice(run: Path) -> dict[str, Any]:
 
     own = Run(run)
     config = read_config(own.config)
-    found = choose(Candidates.of_run(own, config, {"method": "linear"}), Drift(own, config), run / "auto")
+    found = choose(
+        Candidates.of_run(own, config, {"method": "linear"}), Drift(own, config, device=device), run / "auto"
+    )
     kept = ("alpha", "scores", "intervals", "on_front", "chosen_share")
     return {
         **{key: found[key] for key in ("chosen", "why", "rule", "objectives")},
@@ -117,7 +120,7 @@ def _choice(run: Path) -> dict[str, Any]:
     }
 
 
-def _drift(source: str, models: dict[float, Path], corpora: Path) -> dict[float, dict[str, Any]]:
+def _drift(source: str, models: dict[float, Path], corpora: Path, device: str) -> dict[float, dict[str, Any]]:
     """Features beside the pre-trained ones on SID's test speech, a corpus that is not fine-tuned on; and the update."""
     from speechft.analysis.audio import audio_set
     from speechft.analysis.similarity import layer_similarities
@@ -127,7 +130,7 @@ def _drift(source: str, models: dict[float, Path], corpora: Path) -> dict[float,
 
     audio = audio_set(corpora / "asv" / "test")
     found = layer_similarities(
-        load_upstream(source), [load_upstream(str(model)) for model in models.values()], audio.waves(), 8.0
+        load_upstream(source), [load_upstream(str(model)) for model in models.values()], audio.waves(), 8.0, device
     )
     base = FolderReader(locate(source))
     drift = {}
@@ -153,7 +156,7 @@ def _scores(plan: Plan, piece: Piece, alpha: float, model: str, corpora: Path, f
     for probe in probes:
         task, out = TASK_OF.get(probe, probe), folder / "scores" / probe
         name = f"alpha-{alpha:g}"
-        words = [*plan.probes, *paths(corpora, probe), f"seed={piece.seed}", f"store={folder / 'store'}"]
+        words = [*plan.probing(), *paths(corpora, probe), f"seed={piece.seed}", f"store={folder / 'store'}"]
         with muted():
             evaluate({name: model}, [task], out=out, cfg=compose(words), progress=Progress(io.StringIO()))
         score = read_score(out / name / f"{task}.json")

@@ -67,6 +67,8 @@ class Plan:
         chosen: strategies for whose results `merge --alpha auto` chooses an α, too.
         probes: overrides of the evaluation, and of each probe.
         extra: probes that cost most, of these models alone: strategy -> α (0 is the pre-trained upstream).
+        device: of training and probes: `auto`, `cpu`, `cuda`.
+        head_steps: so many times as long the probes' heads are trained.
     """
 
     upstreams: Mapping[str, str]
@@ -84,7 +86,7 @@ class Plan:
     train: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
             "": ("trainer.checkpoint_every=100", "trainer.log_every=20", "data.batch_size=8",
-                 "data.workers=0", "trainer.threads=1", "trainer.device=cpu"),
+                 "data.workers=0", "trainer.threads=1"),
             "pr": ("task.head_lr=5e-3", "data.train_speakers=[0.0,0.45]", "data.dev_speakers=[0.45,0.5]"),
             "sid": ("task.head_lr=5e-3", "task.crop_seconds=2.0", "data.train_speakers=[0.0,0.5]",
                     "data.dev_speakers=[0.0,0.5]", "data.train_where={split: train}", "data.dev_where={split: dev}"),
@@ -97,7 +99,7 @@ class Plan:
     )  # fmt: skip
     chosen: tuple[str, ...] = ("stable",)
     probes: tuple[str, ...] = (
-        "device=cpu", "frames_dtype=float32", "budget_gb=8",
+        "frames_dtype=float32", "budget_gb=8",
         "superb.pr.steps=400", "superb.pr.eval_step=100", "superb.pr.accumulate=1", "superb.pr.lr=[5e-3,1e-2]",
         "superb.sid.steps=600", "superb.sid.eval_step=100", "superb.sid.batch_size=32", "superb.sid.accumulate=1",
         "superb.sid.lr=[3e-4,1e-3,3e-3,1e-2]", "superb.sid.eval_batch_size=32",
@@ -107,6 +109,22 @@ class Plan:
     extra: Mapping[str, tuple[float, ...]] = field(
         default_factory=lambda: {PRETRAINED: (0.0,), "regular": (1.0,), "stable": (0.25,)}
     )
+
+    device: str = "auto"
+    head_steps: int = 1
+
+    def training(self, scenario: str) -> list[str]:
+        """Overrides of a fine-tuning, but for its upstream, data, rate and length."""
+        return [*self.train.get("", ()), *self.train.get(scenario, ()), f"trainer.device={self.device}"]
+
+    def probing(self) -> list[str]:
+        """Overrides of the evaluation."""
+        found = [f"device={self.device}"]
+        for word in self.probes:
+            key, _, value = word.partition("=")
+            longer = key.endswith((".steps", ".eval_step"))
+            found.append(f"{key}={self.head_steps * int(value)}" if longer else word)
+        return found
 
     def rate(self, upstream: str, scenario: str, strategy: str) -> float:
         """The learning rate of one fine-tuning."""
