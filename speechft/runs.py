@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +73,14 @@ def choose_folder(out: str | None, name: str) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     # With the process, too: commands that a shell starts in the same second, one a GPU, are runs of their own.
     return runs_root() / f"{name}-{stamp}-{os.getpid()}"
+
+
+def dated_folders(name: str) -> list[Path]:
+    """Folders under `runs/` that `choose_folder` has named so, the newest first."""
+    pattern = re.compile(re.escape(name) + r"-\d{8}-\d{6}-\d+")
+    root = runs_root()
+    found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
+    return sorted(found, key=lambda path: path.name.rsplit("-", 3)[1:3], reverse=True)
 
 
 def set_latest(folder: Path) -> None:

@@ -61,6 +61,8 @@ def _composed(primary: str, overrides: Sequence[str], section: str | None) -> di
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = hydra_compose(primary, overrides=spelled_out(primary, overrides))
         chosen = config if section is None else config[section]
+        if missing := _missing(OmegaConf.to_container(chosen, resolve=False), section or ""):
+            raise _valueless(missing)
         container = OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: a group without a choice
         raise _explained(primary, error, overrides) from error
@@ -93,6 +95,20 @@ def spelled_out(primary: str, overrides: Sequence[str]) -> list[str]:
     return words
 
 
+def _missing(value: Any, key: str) -> list[str]:
+    """The keys that are `???`; not what is interpolated from them."""
+    if isinstance(value, dict):
+        return [one for name, inner in value.items() for one in _missing(inner, f"{key}.{name}" if key else str(name))]
+    return [key] if value == "???" else []
+
+
+def _valueless(keys: Sequence[str]) -> UsageError:
+    """All at once: of an experiment with several paths the first would not tell of the others."""
+    have, them = ("has", "it") if len(keys) == 1 else ("have", "them")
+    named = " and ".join(filter(None, [", ".join(keys[:-1]), keys[-1]]))
+    return UsageError(f"{named} {have} no value", f"give {them}: {' '.join(f'{key}=...' for key in keys)}")
+
+
 def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> UsageError:
     """Hydra's many-lined errors as what is wrong and what would be right."""
     from hydra.errors import OverrideParseException
@@ -120,8 +136,7 @@ def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> Usag
         added = "--out OUT names the run's folder" if key == "out" else f"{hint}+{key}=... would add a key"
         return UsageError(f"unknown key {key!r}", added)
     if found := re.search(r"full_key: ([\w.]+)", text):
-        key = found.group(1)
-        return UsageError(f"{key} has no value", f"give it: {key}=...")
+        return _valueless([found.group(1)])
     if found := re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text):
         key, value = found.groups()
         swept = "; -m makes a run of each" if primary == "train" else ""

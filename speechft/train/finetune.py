@@ -13,7 +13,7 @@ from speechft.config.compose import compose, differences, read_config, write_con
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import claimed, read_json, sha256_json, write_json
-from speechft.runs import Run, choose_folder, set_latest
+from speechft.runs import Run, choose_folder, dated_folders, is_run, set_latest
 from speechft.train import devices
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
 from speechft.train.sequence import going_on, origin, started_with, train_in_turn
@@ -38,7 +38,8 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
 
     Args:
         config: a composed configuration, or Hydra overrides such as `["experiment=smoke", "trainer.lr=1e-4"]`.
-        out: the run's folder; the same folder goes on where an interrupted run stopped.
+        out: the run's folder; the same folder goes on where an interrupted run stopped. None: a dated one under
+            `runs/`, or the newest of these where the same configuration was interrupted.
         latest: point `runs/latest` at this run.
 
     Returns:
@@ -56,7 +57,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     trainer, first = read_trainer(settings["trainer"]), devices.is_first()
     accelerator = devices.start(trainer) if devices.count() > 1 else None
     # One process chooses: each would take a dated folder of its own.
-    run = Run(Path(devices.agree(str(choose_folder(str(out) if out else None, str(settings["name"]))))))
+    run = Run(Path(devices.agree(str(_folder(out, settings) if first else ""))))
     changed = _check_unchanged(run, settings) if run.config.is_file() else []
     if run.finished:
         if first:
@@ -150,6 +151,21 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             say(f"fine-tuned upstream: {run.finetuned}")
         accelerator.wait_for_everyone()
     return run
+
+
+def _folder(out: str | Path | None, settings: Mapping[str, Any]) -> Path:
+    """Where the run is; without `out` the same command goes on where it was interrupted, as it does with one."""
+    name = str(settings["name"])
+    for folder in [] if out else dated_folders(name):
+        run = Run(folder)
+        begun = any(any(folder.glob(f"{place}checkpoints/step-*")) for place in ("", "*/"))  # or a part of a sequence
+        if run.finished or not is_run(folder) or not begun:
+            continue
+        with claimed(run.lock) as free:
+            if free and not differences(read_config(run.config), settings):
+                say(f"{folder} was interrupted, with this configuration; --out DIR would begin another run")
+                return folder
+    return choose_folder(str(out) if out else None, name)
 
 
 def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechft.config.compose import compose, differences
+from speechft.config.compose import compose, compose_section, differences
 from speechft.config.locate import config_dir, group_names, read_group
 from speechft.errors import UsageError
 
@@ -31,6 +31,27 @@ def test_every_experiment_composes(experiment):
         "pretrain_nano_first": ["data.speech=/x", "data.teacher=/y", "data.voices=/z"],
     }
     compose("train", [f"experiment={experiment}", *needed.get(experiment, [])])
+
+
+@pytest.mark.parametrize("experiment", ["pretrain_nano", "pretrain_nano_second", "pretrain_nano_third"])
+def test_a_round_of_pretraining_does_not_begin_from_its_own_end(experiment):
+    given = ["data.speech=/x", "data.teacher=/y", "data.voices=/z"]
+    with pytest.raises(UsageError, match=r"^upstream\.source has no value") as error:
+        compose("train", [f"experiment={experiment}", *given])
+    assert error.value.mend == "give it: upstream.source=..."
+    upstream = compose("train", [f"experiment={experiment}", *given, "upstream.source=hubert_nano"])["upstream"]
+    assert (upstream["name"], upstream["normalize"], upstream["dropout"]) == ("hubert_nano", True, 0.0)
+
+
+def test_all_that_is_missing_is_named_at_once():
+    """Not the list that they are interpolated into."""
+    with pytest.raises(UsageError, match=r"^data\.speech, data\.teacher and data\.voices have no value") as error:
+        compose("train", ["experiment=pretrain_nano_first"])
+    assert error.value.mend == "give them: data.speech=... data.teacher=... data.voices=..."
+    with pytest.raises(UsageError, match=r"^data\.teacher and data\.voices have no value"):
+        compose("train", ["experiment=pretrain_nano_first", "data.speech=/x"])
+    with pytest.raises(UsageError, match=r"^paper\.hours and paper\.seconds have no value"):
+        compose_section("train", ["experiment=paper/_common"], "paper")
 
 
 def test_every_file_opens_with_the_command_that_uses_it():

@@ -153,7 +153,7 @@ def reach(words: Sequence[str]) -> None:
             _stop_before_work(patch)
             expect(lambda: import_module(VERBS[words[0]][0]).run(words[1:]))
     except UsageError as error:
-        if not (shortened and "has no value" in str(error)):
+        if not (shortened and re.search("(has|have) no value", str(error))):
             raise
 
 

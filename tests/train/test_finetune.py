@@ -16,7 +16,9 @@ import torch
 from lives import ended, life
 from safetensors.torch import load_file
 
+from speechft.config.compose import read_config
 from speechft.errors import SpeechFTError, UsageError
+from speechft.files import claimed
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
 from speechft.upstreams.load import load_upstream
@@ -177,6 +179,38 @@ def test_a_finished_run_is_left_alone(finished, train_words, capsys):
     finetune(train_words, finished.folder)
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert (finished.finetuned / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_without_out_the_same_command_goes_on_where_it_was_killed(finished, train_words, tmp_path, monkeypatch, capfd):
+    """And where nothing was, where another configuration was, where it is done or still at work, it begins anew."""
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    name = read_config(finished.config)["name"]
+    killed = tmp_path / f"{name}-20250101-120000-77"
+    shutil.copytree(finished.folder, killed)
+    shutil.rmtree(killed / "finetuned")
+    shutil.rmtree(max(killed.glob("checkpoints/step-*"), key=lambda path: int(path.name.partition("-")[2])))
+    for other in (f"{name}-20260101-120000-3", f"{name}-x-20260101-120000-3"):  # nothing in one, the other not a run's
+        (tmp_path / other).mkdir()
+    run = finetune(train_words)
+    assert run.folder == killed and (tmp_path / "latest").resolve() == killed
+    assert f"{killed} was interrupted, with this configuration" in capfd.readouterr().err
+    assert all(torch.equal(a, b) for a, b in zip(_weights(finished).values(), _weights(run).values(), strict=True))
+    assert _comparable(run) == _comparable(finished)
+
+    few = [*train_words, "trainer.steps=2"]
+    done = finetune(few)
+    assert (
+        done.folder.parent == tmp_path and done.folder != killed and finetune(few).folder not in (done.folder, killed)
+    )
+    shutil.rmtree(done.folder / "finetuned")
+    with claimed(done.lock, threads=False):
+        held = subprocess.run(
+            [sys.executable, "-c", "import sys; from speechft.train.finetune import _folder; "
+             "from speechft.config.compose import compose; print(_folder(None, compose('train', sys.argv[1:])))", *few],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    assert held.stdout.strip() != str(done.folder) and str(tmp_path) in held.stdout
+    assert finetune(few, tmp_path / "mine").folder == tmp_path / "mine"
 
 
 def test_other_weights_under_the_same_path_do_not_resume_a_run(train_words, tmp_path, finished, upstream_folder):
