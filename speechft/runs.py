@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from speechft.console import say
 from speechft.errors import UsageError
 
 
@@ -86,12 +87,15 @@ def dated_folders(name: str) -> list[Path]:
 def set_latest(folder: Path) -> None:
     """Point `runs/latest` at a run, when the run lives under `runs/`; otherwise write down its path there."""
     root = runs_root()
-    root.mkdir(parents=True, exist_ok=True)
     link, temporary = root / "latest", root / f".latest-{os.getpid()}"
     target = os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    except OSError as error:  # the run, which is elsewhere, need not fail for it
+        say(f"{link} does not point to {folder} ({error.strerror}): name the run in the commands after this one")
 
 
 def is_run(path: Path) -> bool:

@@ -64,6 +64,8 @@ def load_untrusted(path: Path) -> Any:
     """
     if not path.is_file():
         raise SpeechFTError(f"{path} is missing", "give the path of a checkpoint")
+    if _start(path)[8:9] == b"{":
+        raise SpeechFTError(f"{path} is a safetensors file", "give the folder that it lies in, with its config.json")
     shells = [(type(name.rsplit(".", 1)[1], (Shell,), {}), name) for name in _ADMITTED]
     names = [(type(name.rsplit(".", 1)[1], (_Unusable,), {}), name) for name in _NAMED]
     try:

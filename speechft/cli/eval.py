@@ -24,7 +24,9 @@ Finished tasks are not computed again; an interrupted one goes on."""
 
 
 def run(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        raise UsageError("speechft eval names no benchmark", "speechft eval superb; --help has its words")
+    if words[0] in ("-h", "--help"):
         words = ["superb", "--help"]
     if words[0] != "superb":
         raise UsageError(f"unknown benchmark {words[0]!r}", "known: superb, as in speechft eval superb")

@@ -81,6 +81,12 @@ def guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> in
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}; check the path, its permissions and the disk (--debug: where)")
+        return 1
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.console import progress, say
+from speechft.data.synthetic.corpus import make_corpus
 from speechft.demo import jobs
 from speechft.demo.plan import DEMO, TASKS, Plan
 from speechft.errors import SpeechFTError
@@ -53,7 +54,7 @@ def _run(folder: Path, seed: int, plan: Plan, workers: int | None) -> dict[str, 
     timing: dict[str, float] = {}
 
     mark = time.monotonic()
-    _make_corpus(plan)
+    make_corpus(plan.corpus)
     timing["corpus"], mark = time.monotonic() - mark, time.monotonic()
 
     context = multiprocessing.get_context("spawn")
@@ -80,13 +81,6 @@ def _run(folder: Path, seed: int, plan: Plan, workers: int | None) -> dict[str, 
         timing["superb"] = time.monotonic() - mark
     timing["all"] = time.monotonic() - began
     return write_report(folder, seeds, plan, timing, went_on)
-
-
-def _make_corpus(plan: Plan) -> None:
-    from speechft.data.synthetic.corpus import make_corpus
-
-    with progress("making the synthetic corpus", 100) as advance:
-        make_corpus(plan.corpus, progress=lambda done, total: advance(100 * done // max(1, total), "%"))
 
 
 def _all(title: str, pool: ProcessPoolExecutor, work: Callable[..., Any], calls: Sequence[Iterable[Any]]) -> None:

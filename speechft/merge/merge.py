@@ -90,7 +90,7 @@ def moved(pretrained: str | Path, checkpoints: Sequence[Path]) -> list[Path]:
 def merge(
     pretrained: str | Path,
     finetuned: Sequence[str | Path],
-    alphas: Sequence[float] | None = None,
+    alphas: Sequence[float] | float | None = None,
     method: str = "linear",
     out: str | Path = "merged",
     extrapolate: bool = False,
@@ -113,7 +113,7 @@ def merge(
         pretrained: θ0: a Hugging Face folder, a native `.pt` file, or a hub name.
         finetuned: θ'_k: folders of the same architecture, or checkpoints of stage 1 (`checkpoints/step-N`).
         alphas: weights of the fine-tuned side; each gives `out/alpha-A/` (`out/METHOD-alpha-A/` with another method
-            than `linear`). None takes the method's own, 0.25 for most.
+            than `linear`). One number will do; None takes the method's own, 0.25 for most.
         method: a name of the registry, or `path/to/file.py:function` (docs/own_merge_method.md).
         out: where the merged folders go; old merges of the same names are replaced whole. Several merges may write
             there at the same time.
@@ -144,6 +144,7 @@ def merge(
         SpeechFTError: parents that do not fit together, weights that are not finite, or an update that is zero.
     """
     where = Path(out).expanduser().resolve()
+    alphas = [float(alphas)] if isinstance(alphas, (int, float)) else alphas
     plan = planned(
         pretrained, finetuned, alphas, method, where, extrapolate, to, parameters=parameters, alpha_at=alpha_at,
         alpha_by_depth=alpha_by_depth, keep=keep, weight_norm=weight_norm, statistics=statistics, corpus=corpus,

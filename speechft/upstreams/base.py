@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,13 +111,12 @@ class Upstream(nn.Module, ABC):
         return list(own) if isinstance(own, nn.ModuleList) else ()
 
     def __call__(self, waveforms: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
-        """`forward`, after a look at the waveforms.
+        """`forward`, after a look at the waveforms; NumPy's are taken, too.
 
         Raises:
             UsageError: no waveforms, or something that is no waveform.
         """
-        check_waveforms(waveforms)
-        return super().__call__(waveforms, *args, **kwargs)
+        return super().__call__(checked_waveforms(waveforms), *args, **kwargs)
 
     @abstractmethod
     def forward(self, waveforms: Sequence[Tensor], last_only: bool = False) -> Hidden:
@@ -155,22 +155,25 @@ class Upstream(nn.Module, ABC):
         """Frames for waveforms of so many samples: `[batch]` int64 -> `[batch]` int64."""
 
 
-def check_waveforms(waveforms: Sequence[Tensor]) -> None:
-    """Raise one line about what is no list of 1-D floating-point tensors.
+def checked_waveforms(waveforms: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The waveforms, NumPy's as tensors; or one line about what is no list of 1-D floating-point ones.
 
     Raises:
         UsageError: an empty list; an element that is no tensor, not 1-D, or of whole numbers.
     """
+    if any(isinstance(wave, np.ndarray) for wave in waveforms):
+        waveforms = [torch.from_numpy(wave) if isinstance(wave, np.ndarray) else wave for wave in waveforms]
     if len(waveforms) == 0:
         raise UsageError("an upstream was given no waveforms", "give a list of at least one")
     for number, wave in enumerate(waveforms):
         what = f"waveform {number} of {len(waveforms)} is"
         if not isinstance(wave, Tensor):
-            raise UsageError(f"{what} no tensor but {type(wave).__name__}", "give torch.from_numpy(wave).float()")
+            raise UsageError(f"{what} no tensor but {type(wave).__name__}", "give its samples (load_audio)")
         if wave.dim() != 1:
             raise UsageError(f"{what} of shape {tuple(wave.shape)}", "give each as one channel of samples, [samples]")
         if not wave.is_floating_point():
             raise UsageError(f"{what} of {wave.dtype}", "give floats in [-1, 1]: 16-bit samples as wave / 32768")
+    return waveforms
 
 
 def scaled(wave: Tensor) -> Tensor:

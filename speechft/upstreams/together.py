@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from speechft.upstreams.base import Hidden, Upstream, check_waveforms
+from speechft.upstreams.base import Hidden, Upstream, checked_waveforms
 from speechft.upstreams.speech_encoder import SpeechEncoder
 
 
@@ -35,7 +35,7 @@ class Together:
         Raises:
             UsageError: as `Upstream`.
         """
-        check_waveforms(waveforms)
+        waveforms = checked_waveforms(waveforms)
         heard: dict[str, tuple[Tensor, Tensor]] = {}
         for number in range(len(self.upstreams)) if chosen is None else chosen:
             upstream, key = self.upstreams[number], self._keys[number]

@@ -281,3 +281,12 @@ def test_a_published_model_keeps_its_own_convention_when_converted(tmp_path, mon
     for to, name in (("hf", "folder"), ("s3prl", "native.pt")):
         run(["hubert_base", str(tmp_path / name), "--to", to])
         assert load_upstream(tmp_path / name).identity.normalize is False
+
+
+def test_a_file_of_safetensors_is_called_what_it_is(upstream_folder):
+    from speechft.upstreams.load import load_upstream
+
+    with pytest.raises(
+        SpeechFTError, match=r"model\.safetensors is a safetensors file; give the folder that it lies in"
+    ):
+        load_upstream(upstream_folder / "model.safetensors")

@@ -53,6 +53,7 @@ def test_wrong_words(cli, tmp_path):
     failed(cli("train", "trainer.stepss=1", cwd=tmp_path), 2, "did you mean trainer.steps")
     failed(cli("train", "upstream=hubert_bass", cwd=tmp_path), 2, "unknown upstream", "hubert_base")
     failed(cli("eval", "glue", cwd=tmp_path), 2, "unknown benchmark")
+    failed(cli("eval", cwd=tmp_path), 2, "names no benchmark", "speechft eval superb")
     failed(cli("eval", "superb", "hubert_nano", "--tasks", "asrr", cwd=tmp_path), 2, "unknown SUPERB task asrr")
     failed(cli("merge", "--alpha", "high", cwd=tmp_path), 2, "invalid float value")
     failed(cli("merge", "--pretrained", "x", cwd=tmp_path), 2, "both --pretrained and --finetuned")
@@ -130,6 +131,29 @@ def test_bad_corpora(cli, workplace, librispeech, train_words, tmp_path):
     audio = next((corpus / "dev-clean").rglob("*.flac"))
     audio.write_bytes(b"")
     failed(cli("train", *words, cwd=folder), 1, f"{audio} cannot be read")
+
+
+def test_a_folder_that_cannot_be_made_is_named(capsys, monkeypatch):
+    from speechft.cli.main import guarded
+
+    def refuse(words):
+        Path("/proc/nothing/here").mkdir(parents=True)
+
+    assert guarded(refuse, []) == 1
+    assert capsys.readouterr().err.startswith(
+        "speechft: error: /proc/nothing: No such file or directory; check the path"
+    )
+
+
+def test_a_run_elsewhere_is_trained_where_runs_cannot_be_made(tmp_path, monkeypatch, capsys):
+    """As in a folder that only root may write to."""
+    from speechft import runs
+
+    (tmp_path / "runs").write_text("a file in its place")
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path / "runs"))
+    runs.set_latest(tmp_path / "mine")
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/runs/latest does not point to {tmp_path}/mine" in told and "name the run" in told
 
 
 def test_debug_shows_where(cli, tmp_path):

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -347,9 +348,18 @@ class TestSpeechCommands:
         assert not speakers[True] & speakers[False]
 
 
-def test_a_corpus_to_pretrain_on_has_no_tasks(tmp_path: Path) -> None:
+def test_a_corpus_to_pretrain_on_has_no_tasks_and_its_making_is_told(tmp_path: Path, monkeypatch) -> None:
+    shown: list[tuple[int, str]] = []
+
+    @contextmanager
+    def counter(title: str, total: int):
+        assert (title, total) == ("making the synthetic corpus", 100)
+        yield lambda done, note: shown.append((done, note))
+
+    monkeypatch.setattr(corpora, "counter", counter)
     small = replace(PRETRAIN, train_other_500=Split(4, 2), dev_other=Split(2, 1))
     made = make_corpus(small, root=tmp_path, jobs=1)
+    assert shown[-1] == (100, "%") and shown == sorted(shown)
     assert made.voxceleb1 is made.iden_split is made.speech_commands is made.speech_commands_test is None
     assert {path.name for path in made.librispeech.iterdir()} == {"train-other-500", "dev-other"}
     assert all(4 <= len(text.split()) <= 12 for text in transcripts(made).values())

@@ -84,6 +84,8 @@ def test_from_python_more_than_once(parents, tmp_path):
     for name in ("first", "second"):
         made = speechft.merge(base, tuned, [0.5], out=tmp_path / name)
         assert [one.folder for one in made] == [tmp_path / name / "alpha-0.5"]
+    (one,) = speechft.merge(base, tuned, 0.5, out=tmp_path / "third")
+    assert one.folder == tmp_path / "third" / "alpha-0.5"
 
 
 def test_update_sizes_are_norms(parents, tmp_path):

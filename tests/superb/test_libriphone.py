@@ -71,6 +71,14 @@ def test_a_phone_outside_the_vocabulary_is_named(corpus):
         LibriPhoneDataset(["dev"], Tokenizer(), 1, path=str(corpus), lexicon=lexicon)
 
 
+def test_an_empty_transcript_is_not_scored(corpus):
+    path = next(corpus.glob("dev/*/*/*.trans.txt"))
+    names = [line.split()[0] for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{line} \n" if line == names[-1] else f"{line} HELLO\n" for line in names))
+    with pytest.raises(SpeechFTError, match=rf"utterance {names[-1]} has an empty transcript \(.*\.trans\.txt\)"):
+        find_utterances(corpus, ["dev"])
+
+
 def test_damaged_corpora(corpus):
     with pytest.raises(SpeechFTError, match=r"no \*\.trans\.txt"):
         find_utterances(corpus, ["nothing"])

@@ -9,6 +9,7 @@ from small import save_upstream
 
 from speechft.errors import UsageError
 from speechft.upstreams.load import load_upstream
+from speechft.upstreams.together import Together
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from speechft.upstreams.load import load_upstream
         ([torch.zeros(8), torch.zeros(2, 8)], r"waveform 1 of 2 is of shape \(2, 8\); .*one channel"),
         (torch.zeros(16_000), r"waveform 0 of 16000 is of shape \(\)"),
         ([torch.zeros(8, dtype=torch.int16)], r"waveform 0 of 1 is of torch\.int16; give floats in \[-1, 1\]"),
-        ([np.zeros(8, np.int16)], r"waveform 0 of 1 is no tensor but ndarray; give torch\.from_numpy"),
+        ([np.zeros(8, np.int16)], r"waveform 0 of 1 is of torch\.int16; give floats"),
         (["a.wav"], "waveform 0 of 1 is no tensor but str"),
     ],
 )  # fmt: skip
@@ -27,6 +28,17 @@ def test_what_is_no_waveform_is_one_line(name, waves, message, upstream_folder):
     upstream = load_upstream(upstream_folder if name == "tiny" else name)
     with pytest.raises(UsageError, match=message):
         upstream(waves)
+
+
+def test_waveforms_of_numpy_are_heard_as_tensors_are(upstream_folder):
+    upstream = load_upstream(upstream_folder)
+    waves = [np.random.default_rng(0).standard_normal(length).astype(np.float32) for length in (9000, 7000)]
+    with torch.no_grad():
+        ours, theirs = upstream(waves), upstream([torch.from_numpy(wave) for wave in waves])
+        together = [hidden.last for hidden in Together([upstream, upstream])(waves)]
+        double = upstream([wave.astype(np.float64) for wave in waves])
+    assert torch.equal(ours.last, theirs.last) and ours.frames.tolist() == theirs.frames.tolist()
+    assert all(torch.equal(one, ours.last) for one in together) and torch.equal(double.last, ours.last)
 
 
 def test_an_empty_waveform_gives_a_frame_and_a_batch_may_be_a_tensor():

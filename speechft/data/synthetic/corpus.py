@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.console import progress as counter
 from speechft.data.audio import SAMPLE_RATE
 from speechft.data.synthetic.layouts import Clip, Plan, plan_corpus
 from speechft.data.synthetic.phones import make_lexicon
@@ -104,7 +105,7 @@ def make_corpus(
         seed: another seed, another corpus.
         root: the folder that holds the corpora; ``synthetic`` in the cache folder by default.
         jobs: worker processes; one for every processor by default. 1 works in this process.
-        progress: called with the clips made and the clips in all.
+        progress: called with the clips made and the clips in all; None shows a counter.
 
     Raises:
         MissingExtraError: the package ``espeakng-loader`` is not installed.
@@ -124,7 +125,12 @@ def make_corpus(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):  # several processes may want it at the same time
         if not (folder / _DESCRIPTION).is_file():
-            _make(size, seed, folder, jobs or os.cpu_count() or 1, progress)
+            jobs = jobs or os.cpu_count() or 1
+            if progress is not None:
+                _make(size, seed, folder, jobs, progress)
+            else:
+                with counter("making the synthetic corpus", 100) as advance:
+                    _make(size, seed, folder, jobs, lambda done, total: advance(100 * done // max(1, total), "%"))
     return SyntheticCorpus.open(folder)
 
 

@@ -73,7 +73,7 @@ def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path,
     """Audio files with their transcripts, sorted by path.
 
     Raises:
-        SpeechFTError: a split that is missing or empty, or a transcript without its audio file.
+        SpeechFTError: a split that is missing or empty, an empty transcript, or one without its audio file.
     """
     found: list[tuple[Path, str]] = []
     for split in splits:
@@ -81,6 +81,10 @@ def find_utterances(root: str | Path, splits: Sequence[str]) -> list[tuple[Path,
         for transcript, name, audio, sentence in listed(Path(root) / split):
             if audio is None:
                 raise SpeechFTError(f"{transcript} names {name}, whose audio is missing", "complete the corpus")
+            if not sentence.strip():  # its every guess would be an error of nothing
+                raise SpeechFTError(
+                    f"utterance {name} has an empty transcript ({transcript})", "mend it, or take out line and audio"
+                )
             found.append((audio, sentence))
         if len(found) == before:
             raise SpeechFTError(
