@@ -17,7 +17,7 @@ _EPILOG = """examples:
   speechft train -m seed=0,1,2 hydra/launcher=joblib hydra.launcher.n_jobs=3 experiment=smoke
 
 groups: upstream= task= strategy= data= trainer= experiment=
-The same command with the same --out goes on where an interrupted run stopped."""
+The same command goes on where an interrupted run stopped; an --out of its own begins another one."""
 
 
 def run(words: Sequence[str]) -> int:
