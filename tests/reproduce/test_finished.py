@@ -60,7 +60,8 @@ def test_a_merge_is_finished_if_it_is_newer_than_its_runs(tmp_path):
 def test_a_score_is_finished_if_it_would_be_taken(tmp_path):
     scored = stages(tmp_path)["eval"]
     upstream = Identity("mine", "hubert", "/m", False, "abc")
-    settings = Settings.read({**compose("eval", DATA[1:]), "tasks": ["sid"], "out": str(tmp_path)})
+    words = [*DATA[1:], "superb.sid.lr=[1e-1,1e-2,1e-3,1e-4]"]
+    settings = Settings.read({**compose("eval", words), "tasks": ["sid"], "out": str(tmp_path)})
     record = {"upstream": upstream.as_dict(), "fingerprint": settings.fingerprint(get_task("sid"), upstream.key)}
     touch(scored.needs[0], 100)
     assert tasks_left(scored) == ["sid"]

@@ -49,7 +49,7 @@ def test_a_dry_run_checks_prices_and_prints(words, capsys, tmp_path):
     assert found["hours"] == pytest.approx(sum(stage["seconds"] or 0 for stage in found["stages"]) / 3600)
     assert found["hours_complete"] and all(stage["seconds_complete"] for stage in found["stages"])
     assert any("asr: train: 8 utterances, " in note for note in found["notes"])
-    assert set(found["deviations"]) == {"all", "paper/asr", "paper/asr_regular"}
+    assert list(found["deviations"]) == ["all", "paper/asr", "paper/asr_regular", "scoring"]
     assert "checkpoint" in found["deviations"]["all"] and "cnn" in found["deviations"]["paper/asr_regular"]
     assert not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
     assert main(["hubert-asr", "--dry-run", "--no-measure", "--tasks", "sid", *words]) == 0
