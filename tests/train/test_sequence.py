@@ -179,7 +179,7 @@ def test_check_looks_at_every_part(words, librispeech, tmp_path):
     short = tmp_path / "short.tsv"
     audio = next((librispeech / "train-clean-100").rglob("*.flac"))
     short.write_text(f"id\tpath\ttext\ngood\t{audio}\tA B\nbad\t{audio}\t\n", encoding="utf-8")
-    table = f"data: {{use: tsv, table: {short}, dev: null, root: null}}"
+    table = f"data: {{use: tsv, table: {short}, train_speakers: null, dev: null, root: null}}"
     tasks = f"{{pr: {{lexicon: {librispeech}/lexicon.txt, hidden: 16}}, asr: {{head: linear, {table}}}}}"
     found = check([*words, "task=sequential", f"task.tasks={tasks}"], tmp_path / "out")
     assert list(found["parts"]) == ["pr", "asr"]
