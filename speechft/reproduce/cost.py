@@ -185,15 +185,16 @@ def space(
     }
     lines, problems = [], []
     disks: dict[int, list[str]] = {}  # what goes to the same one
+    room: dict[int, int] = {}
     for what, (folder, size) in places.items():
         disk, free = _disk(folder)
         disks.setdefault(disk, []).append(what)
+        room[disk] = free
         amount = f"{size / 1e9:.1f} GB{' and what is not known' if unknown[what] else ''}"
         amount = "not known" if unknown[what] and not size else amount
         lines.append(f"{what}: {amount} in {folder}, which has {free / 1e9:.1f} GB free")
-    for shared in disks.values():
-        folder, total = places[shared[0]][0], sum(places[what][1] for what in shared)
-        free = _disk(folder)[1]
+    for disk, shared in disks.items():
+        folder, total, free = places[shared[0]][0], sum(places[what][1] for what in shared), room[disk]
         if total > free:
             elsewhere = " or ".join({"features": "eval.store=DIR"}.get(what, "--out") for what in shared)
             problems.append(

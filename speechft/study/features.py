@@ -23,7 +23,7 @@ def features(study: Study) -> str:
             for row in (*OURS, *BASELINES, ("early", 1.0)):
                 models = study.at(upstream, scenario, row)
                 if models:
-                    cka = _spread([float(np.mean(model["cka"])) for model in models], 4)
+                    cka = _spread([_mean_cka(model) for model in models], 4)
                     update = _spread([100 * model["update"] for model in models], 2)
                     lines.append(f"| {scenario.upper()} | {upstream} | {label(*row)} | {cka} | {update} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
