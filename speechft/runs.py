@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from speechft.console import say
@@ -71,9 +71,13 @@ def choose_folder(out: str | None, name: str) -> Path:
     """The folder of a new run: `out`, or a dated name under `runs/`."""
     if out:
         return Path(out).expanduser().resolve()
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    # With the process, too: commands that a shell starts in the same second, one a GPU, are runs of their own.
-    return runs_root() / f"{name}-{stamp}-{os.getpid()}"
+    now = datetime.now()
+    while True:
+        # With the process, too: commands that a shell starts in the same second, one a GPU, are runs of their own.
+        folder = runs_root() / f"{name}-{now.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        if not folder.exists():  # runs of one process may begin and end within a second, and containers share numbers
+            return folder
+        now += timedelta(seconds=1)
 
 
 def dated_folders(name: str) -> list[Path]:

@@ -206,7 +206,8 @@ def test_who_stops_a_sweep_stops_all_of_it(monkeypatch, tmp_path, capsys):
     assert last == f"speechft: error: interrupted; run the same command with --out {tmp_path}/sweep to go on from there"
 
 
-def test_runs_begun_in_the_same_second_have_folders_of_their_own(monkeypatch):
+def test_runs_begun_in_the_same_second_have_folders_of_their_own(monkeypatch, tmp_path):
+    """Also two of one process, which names both alike: each is newer than the one before."""
     from speechft import runs
 
     class Clock:
@@ -215,11 +216,16 @@ def test_runs_begun_in_the_same_second_have_folders_of_their_own(monkeypatch):
             return datetime(2026, 1, 2, 3, 4, 5)
 
     monkeypatch.setattr(runs, "datetime", Clock)
-    found = set()
-    for process in (11, 12):
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    found = []
+    for process in (11, 12, 12):
         monkeypatch.setattr(runs.os, "getpid", lambda process=process: process)
-        found.add(runs.choose_folder(None, "smoke").name)
-    assert found == {"smoke-20260102-030405-11", "smoke-20260102-030405-12"}
+        found.append(runs.choose_folder(None, "smoke"))
+        found[-1].mkdir()
+    assert [path.name for path in found] == [
+        "smoke-20260102-030405-11", "smoke-20260102-030405-12", "smoke-20260102-030406-12",
+    ]  # fmt: skip
+    assert runs.dated_folders("smoke")[0] == found[-1]
 
 
 @pytest.mark.parametrize(
