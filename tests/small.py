@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -57,3 +59,18 @@ def speechft(*words: object, cwd: Path | None = None, **environment: str) -> sub
         [sys.executable, "-m", "speechft", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
+
+
+def inside(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in this process, for seconds less: another has been asked whether it starts at all."""
+    from speechft.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    os.chdir(cwd or before)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([*map(str, words)])
+    finally:
+        os.chdir(before)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())

@@ -40,10 +40,12 @@ def test_the_last_line_has_every_figure():
     assert record["precision"] == "bf16" and record["threads"] == 1 and record["versions"]["s3prl"]
 
 
-def test_json_alone():
-    done = bench("forward", *TINY, "--json")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1 and json.loads(done.stdout)["precision"] == "no"
+def test_json_alone(capsys):
+    from speechft.bench.command import main
+
+    assert main(["forward", *TINY, "--json"]) == 0
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) == 1 and json.loads(told)["precision"] == "no"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from small import inside
 
 HELP = [["--help"], ["train", "--help"], ["merge", "--help"], ["eval", "superb", "--help"], ["demo", "--help"],
         ["doctor", "--help"], ["report", "--help"], ["push", "--help"], ["convert", "--help"],
@@ -49,28 +50,31 @@ def failed(done, code, *parts):
 def test_wrong_words(cli, tmp_path):
     failed(cli("trian", cwd=tmp_path), 2, "unknown command 'trian'", "known: train")
     failed(cli("train", "--ouut", "x", cwd=tmp_path), 2, "--ouut")
-    failed(cli("train", "steps", cwd=tmp_path), 2, "'steps' is no override")
-    failed(cli("train", "trainer.stepss=1", cwd=tmp_path), 2, "did you mean trainer.steps")
-    failed(cli("train", "upstream=hubert_bass", cwd=tmp_path), 2, "unknown upstream", "hubert_base")
-    failed(cli("eval", "glue", cwd=tmp_path), 2, "unknown benchmark")
-    failed(cli("eval", cwd=tmp_path), 2, "names no benchmark", "speechft eval superb")
-    failed(cli("eval", "superb", "hubert_nano", "--tasks", "asrr", cwd=tmp_path), 2, "unknown SUPERB task asrr")
-    failed(cli("merge", "--alpha", "high", cwd=tmp_path), 2, "invalid float value")
-    failed(cli("merge", "--pretrained", "x", cwd=tmp_path), 2, "both --pretrained and --finetuned")
+    failed(inside("train", "steps", cwd=tmp_path), 2, "'steps' is no override")
+    failed(inside("train", "trainer.stepss=1", cwd=tmp_path), 2, "did you mean trainer.steps")
+    failed(inside("train", "upstream=hubert_bass", cwd=tmp_path), 2, "unknown upstream", "hubert_base")
+    failed(inside("eval", "glue", cwd=tmp_path), 2, "unknown benchmark")
+    failed(inside("eval", cwd=tmp_path), 2, "names no benchmark", "speechft eval superb")
+    failed(inside("eval", "superb", "hubert_nano", "--tasks", "asrr", cwd=tmp_path), 2, "unknown SUPERB task asrr")
+    failed(inside("merge", "--alpha", "high", cwd=tmp_path), 2, "invalid float value")
+    failed(inside("merge", "--pretrained", "x", cwd=tmp_path), 2, "both --pretrained and --finetuned")
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_work_on(cli, tmp_path):
     failed(cli("merge", cwd=tmp_path), 2, "there is no latest run", "speechft train")
-    failed(cli("eval", "superb", cwd=tmp_path), 2, "there is no latest run")
-    failed(cli("merge", tmp_path, cwd=tmp_path), 2, "is no run's folder")
+    failed(inside("eval", "superb", cwd=tmp_path), 2, "there is no latest run")
+    failed(inside("merge", tmp_path, cwd=tmp_path), 2, "is no run's folder")
     failed(
-        cli("train", "data=librispeech", "data.root=/nowhere", "task=asr", cwd=tmp_path),
+        inside("train", "data=librispeech", "data.root=/nowhere", "task=asr", cwd=tmp_path),
         1,
         "LibriSpeech is missing: there is no folder /nowhere",
     )
     failed(
-        cli("eval", "superb", "hubert_nano", "--tasks", "sid,ks", cwd=tmp_path), 1, "sid needs files", "data.iden_split"
+        inside("eval", "superb", "hubert_nano", "--tasks", "sid,ks", cwd=tmp_path),
+        1,
+        "sid needs files",
+        "data.iden_split",
     )
 
 
@@ -93,28 +97,30 @@ def test_train_then_merge_without_naming_anything(cli, workplace, upstream_folde
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(run / "merged" / "alpha-0.25")]
     assert "‖τ‖ = " in done.stderr
-    several = json.loads(cli("merge", run, "--alpha", "0", "0.5", "--json", cwd=folder).stdout)
+    several = json.loads(inside("merge", run, "--alpha", "0", "0.5", "--json", cwd=folder).stdout)
     assert [model["alpha"] for model in several] == [0.0, 0.5]
-    again = cli("merge", "--pretrained", upstream_folder, "--finetuned", run / "finetuned", "--out", "here", cwd=folder)
+    again = inside(
+        "merge", "--pretrained", upstream_folder, "--finetuned", run / "finetuned", "--out", "here", cwd=folder
+    )
     assert again.returncode == 0 and (folder / "here" / "alpha-0.25" / "merge.json").is_file()
     one = (folder / "here/alpha-0.25/model.safetensors").read_bytes()
     assert one == (run / "merged/alpha-0.25/model.safetensors").read_bytes()
 
 
-def test_bad_merges(cli, workplace, tmp_path):
+def test_bad_merges(workplace, tmp_path):
     folder, trained = workplace
-    failed(cli("merge", "--alpha", "1.5", cwd=folder), 2, "alpha 1.5 is outside [0, 1]", "--extrapolate")
+    failed(inside("merge", "--alpha", "1.5", cwd=folder), 2, "alpha 1.5 is outside [0, 1]", "--extrapolate")
     foreign = tmp_path / "foreign"
     shutil.copytree(Path(trained["finetuned"]), foreign)
     (foreign / "model.safetensors").write_text("this is text")
     failed(
-        cli("merge", "--pretrained", trained["finetuned"], "--finetuned", foreign, cwd=folder),
+        inside("merge", "--pretrained", trained["finetuned"], "--finetuned", foreign, cwd=folder),
         1,
         "is a text, no checkpoint",
     )
     unfinished = tmp_path / "unfinished"
     shutil.copytree(trained["run"], unfinished, ignore=shutil.ignore_patterns("finetuned", "merged"))
-    failed(cli("merge", unfinished, cwd=folder), 1, "is not finished")
+    failed(inside("merge", unfinished, cwd=folder), 1, "is not finished")
 
 
 def test_bad_corpora(cli, workplace, librispeech, train_words, tmp_path):
@@ -130,7 +136,7 @@ def test_bad_corpora(cli, workplace, librispeech, train_words, tmp_path):
     transcript.write_text(text)
     audio = next((corpus / "dev-clean").rglob("*.flac"))
     audio.write_bytes(b"")
-    failed(cli("train", *words, cwd=folder), 1, f"{audio} cannot be read")
+    failed(inside("train", *words, cwd=folder), 1, f"{audio} cannot be read")
 
 
 def test_a_folder_that_cannot_be_made_is_named(capsys, monkeypatch):
@@ -156,8 +162,8 @@ def test_a_run_elsewhere_is_trained_where_runs_cannot_be_made(tmp_path, monkeypa
     assert f"{tmp_path}/runs/latest does not point to {tmp_path}/mine" in told and "name the run" in told
 
 
-def test_debug_shows_where(cli, tmp_path):
-    done = cli("merge", "--debug", cwd=tmp_path)
+def test_debug_shows_where(tmp_path):
+    done = inside("merge", "--debug", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("speechft: error: there is no latest run")
 
@@ -167,13 +173,13 @@ def test_doctor_reports_packages_and_tasks(cli, tmp_path):
     report = json.loads(done.stdout)
     assert done.returncode == 0 and report["healthy"] and report["packages"]["s3prl"] == "0.4.18"
     assert "data.voxceleb1 is not set" in report["tasks"]["sid"][0]
-    ready = json.loads(cli("doctor", "--json", "data.synthetic=demo", cwd=tmp_path).stdout)
+    ready = json.loads(inside("doctor", "--json", "data.synthetic=demo", cwd=tmp_path).stdout)
     assert ready["tasks"] == {"pr": [], "asr": [], "sid": [], "ks": []}
-    speech_only = json.loads(cli("doctor", "--json", "data.synthetic=pretrain", cwd=tmp_path).stdout)
+    speech_only = json.loads(inside("doctor", "--json", "data.synthetic=pretrain", cwd=tmp_path).stdout)
     assert speech_only["tasks"]["sid"] == ["the size pretrain has no sid part"]
-    failed(cli("doctor", "data.synthetic=nosuch", cwd=tmp_path), 2, "nosuch")
+    failed(inside("doctor", "data.synthetic=nosuch", cwd=tmp_path), 2, "nosuch")
     (tmp_path / "iden_split.txt").write_text("")
-    seen = json.loads(cli("doctor", "--json", f"data.iden_split={tmp_path}/iden_split.txt", cwd=tmp_path).stdout)
+    seen = json.loads(inside("doctor", "--json", f"data.iden_split={tmp_path}/iden_split.txt", cwd=tmp_path).stdout)
     assert seen["data"] == {"iden_split": f"{tmp_path}/iden_split.txt"}
     (tmp_path / "iden_split.txt").unlink()
     assert not list(tmp_path.iterdir())

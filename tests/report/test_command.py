@@ -6,6 +6,7 @@ import json
 
 import pytest
 from results import identity, write_accuracy, write_run
+from small import inside
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_the_latest_run(cli, place):
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "| **base** (pre-trained) | 50.00 [" in done.stdout and "| **mine-alpha-0.25** | +25.00 [" in done.stdout
     assert done.stdout.splitlines()[-1] == f"{place}/runs/mine/report.html, report.md, report.json, alpha.png"
-    as_json = cli("report", "runs/mine", "--draws", "200", "--no-published", "--json", "--out", "there", cwd=place)
+    as_json = inside("report", "runs/mine", "--draws", "200", "--no-published", "--json", "--out", "there", cwd=place)
     report = json.loads(as_json.stdout)
     assert report["rows"][1]["cells"]["sid.acc"]["mean"] == 75 and report["published"] == []
     assert {path.name for path in (place / "there").iterdir()} == {
@@ -43,8 +44,8 @@ def test_the_latest_run(cli, place):
         (["runs/mine/merged"], 1, ["holds no finished evaluation", "speechft eval superb"]),
     ],
 )
-def test_one_line_for_an_error(cli, place, words, code, parts):
-    done = cli("report", *words, cwd=place)
+def test_one_line_for_an_error(place, words, code, parts):
+    done = inside("report", *words, cwd=place)
     assert done.returncode == code and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("speechft: error: ")
     assert all(part in done.stderr for part in parts), done.stderr

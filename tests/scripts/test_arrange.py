@@ -1,9 +1,11 @@
 """scripts/arrange: a table of speech in the official layouts, by their definition."""
 
 import csv
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -35,8 +37,14 @@ def table(tmp_path_factory) -> Path:
     return root / "utterances.tsv"
 
 
+def _run(*words: object) -> None:
+    """The script in this process, which has imported all that it needs."""
+    with patch("sys.argv", [str(SCRIPT), *map(str, words)]), patch("sys.path", [str(SCRIPT.parent), *sys.path]):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
 def _arrange(table: Path, out: Path, *options: str) -> list[tuple[int, str]]:
-    subprocess.run([sys.executable, SCRIPT, table, out, *options], check=True, capture_output=True)
+    _run(table, out, *options)
     lines = (out / "voxceleb1" / "iden_split.txt").read_text().splitlines()
     return [(int(line.split()[0]), line.split()[1]) for line in lines]
 
@@ -99,7 +107,7 @@ def test_trials_have_the_label_of_their_speakers(tmp_path):
         writer = csv.DictWriter(file, rows[0], delimiter="\t")
         writer.writeheader()
         writer.writerows(rows)
-    subprocess.run([sys.executable, SCRIPT, tmp_path / "table.tsv", tmp_path / "out"], check=True, capture_output=True)
+    _run(tmp_path / "table.tsv", tmp_path / "out")
     root = tmp_path / "out" / "voxceleb1_apart"
     trials = [line.split() for line in (root / "voxceleb1_test_v2.txt").read_text().splitlines()]
     assert len(trials) == 2 * 2 * 3  # two speakers of three utterances
@@ -132,7 +140,16 @@ def test_a_table_of_paths_speakers_and_texts_is_enough(table, tmp_path):
 def test_a_table_that_will_not_do_gets_one_line(tmp_path, content, told):
     if content is not None:
         (tmp_path / "mine.tsv").write_text(content)
-    words = [sys.executable, SCRIPT, tmp_path / "mine.tsv", tmp_path / "out"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and told in done.stderr and len(done.stderr.splitlines()) == 1
+    with pytest.raises(SystemExit) as ended:
+        _run(tmp_path / "mine.tsv", tmp_path / "out")
+    assert told in ended.value.code and len(ended.value.code.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_as_a_command(table, tmp_path):
+    done = subprocess.run([sys.executable, SCRIPT, table, tmp_path / "out"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"5 speakers, 25 utterances in {tmp_path}/out\n"), done.stderr
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "no.tsv", tmp_path / "none"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "No such file" in done.stderr
