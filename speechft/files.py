@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,41 +72,73 @@ def _settle(path: Path, flush: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def claimed(path: Path, threads: bool = False) -> Iterator[bool]:
-    """Hold a lock file inside, if nobody else does; it is removed afterwards, and worth nothing once the process is
-    gone, however it went.
+def claimed(path: Path, unsure: bool = True) -> Iterator[bool]:
+    """Hold a lock file inside, if nobody else does, no thread of this process either; it is removed afterwards, and
+    worth nothing once the process is gone, however it went. It does not pass to what the process forks: a data loader's
+    workers outlive a kill by some seconds.
 
     Args:
         path: of the lock file.
-        threads: whether the threads of this process are kept apart, too. Such a lock passes to what the process forks;
-            one for processes alone does not, so that a data loader's workers, which outlive a kill by some seconds, do
-            not hold it.
+        unsure: what to say where there are no locks, and where the folder cannot be written, which writing will tell.
 
     Yields:
-        Whether the work is ours. It also is where there are no locks, and where the folder cannot be written, which
-        writing will then say.
+        Whether the work is ours.
     """
+    descriptor = None
     try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        descriptor = _lock(path)
+        ours = descriptor is not None
     except (ImportError, OSError):
-        yield True
-        return
-    lock = fcntl.flock if threads else fcntl.lockf
+        ours = unsure
     try:
-        try:
-            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            yield error.errno not in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
+        yield ours
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            with _GUARD:
+                if _key(path) in _HELD:  # not so in what was forked inside
+                    path.unlink(missing_ok=True)
+                    _HELD.discard(_key(path))
+                os.close(descriptor)
+
+
+_HELD: set[tuple[int, str]] = set()
+"""Lock files of this process, which the system would let it lock once more, and free when the second is closed."""
+_GUARD = threading.Lock()
+
+
+def _key(path: Path) -> tuple[int, str]:
+    return os.getpid(), str(path.parent.resolve() / path.name)
+
+
+def _lock(path: Path) -> int | None:
+    """The descriptor of a lock file that is ours now; None where somebody else has it.
+
+    Raises:
+        OSError: the file cannot be made, or the file system has no locks.
+        ImportError: the system has none.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _GUARD:
+        while _key(path) not in _HELD:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found = path.stat()
+            except FileNotFoundError:  # who had it removed it after we opened it: that file keeps nobody out any more
+                os.close(descriptor)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK):
+                    return None
+                raise
+            else:
+                if os.path.samestat(found, os.fstat(descriptor)):
+                    _HELD.add(_key(path))
+                    return descriptor
+                os.close(descriptor)  # likewise, and there is a new one already
+    return None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ class Run:
     @property
     def config(self) -> Path:
         return self.folder / "config.yaml"
+
+    @property
+    def sequence(self) -> Path:
+        """The configuration of a sequence of tasks whose parts are still being trained."""
+        return self.folder / "sequence.yaml"
 
     @property
     def pretrained(self) -> Path:
@@ -99,6 +105,8 @@ def set_latest(folder: Path) -> None:
         temporary.symlink_to(target)
         temporary.replace(link)
     except OSError as error:  # the run, which is elsewhere, need not fail for it
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         say(f"{link} does not point to {folder} ({error.strerror}): name the run in the commands after this one")
 
 

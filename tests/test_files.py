@@ -126,6 +126,14 @@ with claimed(Path(sys.argv[1])) as ours:
     return process
 
 
+def _asked(lock: Path) -> str:
+    """What another process is told."""
+    code = (
+        f"from pathlib import Path; from speechft.files import claimed; print(claimed(Path({str(lock)!r})).__enter__())"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def test_one_process_is_alone(tmp_path):
     lock = tmp_path / "new" / "lock"
     other = _holds(lock, "60")
@@ -148,10 +156,42 @@ def test_a_forked_child_holds_nothing(tmp_path):
         assert ours
 
 
-def test_a_folder_that_cannot_be_written_is_not_the_locks_business(tmp_path):
-    (tmp_path / "file").write_text("")
-    with claimed(tmp_path / "file" / "lock") as ours:
+def test_one_thread_is_alone_and_a_question_takes_nothing_away(tmp_path):
+    """The system lets a process lock a file it holds once more, and frees it when either is closed."""
+    lock = tmp_path / "lock"
+    with claimed(lock) as ours:
         assert ours
+        for _ in range(2):
+            with claimed(tmp_path / "." / "lock") as again:
+                assert not again
+        assert _asked(lock) == "False\n"
+    assert not lock.exists()
+
+
+def test_a_lock_file_that_was_removed_after_it_was_opened_keeps_nobody_out(tmp_path, monkeypatch):
+    """Its holder ends between our opening it and our locking it, and a third one makes the next."""
+    lock, opened = tmp_path / "lock", []
+
+    def late(path, *rest):
+        descriptor = real(path, *rest)
+        if Path(path) == lock and not opened:
+            opened.append(descriptor)
+            lock.unlink()
+        return descriptor
+
+    real = files.os.open
+    monkeypatch.setattr(files.os, "open", late)
+    with claimed(lock) as ours:
+        assert ours and opened and lock.is_file()
+        monkeypatch.undo()
+        assert _asked(lock) == "False\n"
+
+
+@pytest.mark.parametrize("unsure", [True, False])
+def test_a_folder_that_cannot_be_written_is_not_the_locks_business(tmp_path, unsure):
+    (tmp_path / "file").write_text("")
+    with claimed(tmp_path / "file" / "lock", unsure=unsure) as ours:
+        assert ours is unsure
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")

@@ -85,14 +85,19 @@ def guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> in
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}; check the path, its permissions and the disk (--debug: where)")
+        what = error.strerror or _first_line(error) or type(error).__name__
+        mend = "check the path, its permissions and the disk (--debug: where)" if error.errno else "--debug shows where"
+        _complain(f"{where}{what}; {mend}")
         return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        _complain(f"{type(error).__name__}: {first}; run again with --debug to see where")
+        _complain(f"{type(error).__name__}: {_first_line(error)}; run again with --debug to see where")
         return 1
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def _complain(line: str) -> None:

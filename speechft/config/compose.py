@@ -10,7 +10,7 @@ from typing import Any
 
 from speechft.config.locate import config_dir, group_names, read_group
 from speechft.config.paths import resolved
-from speechft.errors import UsageError
+from speechft.errors import SpeechFTError, UsageError
 
 IDENTITY_FREE = ("runs", "trainer.device", "trainer.log_every", "trainer.keep", "trainer.keep_best",
                  "trainer.keep_cnn_gb", "trainer.threads", "trainer.eval_seconds", "data.workers", "trainer.trackers",
@@ -253,9 +253,19 @@ def write_config(path: Any, config: Mapping[str, Any]) -> None:
 
 
 def read_config(path: Any) -> dict[str, Any]:
-    """Read a configuration that `write_config` wrote."""
-    from omegaconf import OmegaConf
+    """Read a configuration that `write_config` wrote.
 
-    container = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    assert isinstance(container, dict)
+    Raises:
+        SpeechFTError: the file is damaged.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        container = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SpeechFTError(f"{path} is damaged", "bring it back from a copy, or begin anew elsewhere") from error
+    if not isinstance(container, dict):
+        raise SpeechFTError(f"{path} is no configuration", "bring it back from a copy, or begin anew elsewhere")
     return {str(key): value for key, value in container.items()}

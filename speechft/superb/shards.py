@@ -108,7 +108,7 @@ class Making:
         description = _valid(self.folder, number, items, self.key, self.layout, self.say)
         if description is not None:
             return description
-        with claimed(self.folder / f".lock-{number:05d}", threads=True) as ours:
+        with claimed(self.folder / f".lock-{number:05d}") as ours:
             if not ours:
                 return None
             description = _valid(self.folder, number, items, self.key, self.layout, lambda text: None)
@@ -143,7 +143,7 @@ def missing(
     if note.is_file():
         yield None
         return
-    with claimed(folder / f".lock-{number:05d}", threads=True) as ours:
+    with claimed(folder / f".lock-{number:05d}") as ours:
         if not ours or note.is_file():
             yield None
             return

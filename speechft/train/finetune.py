@@ -12,15 +12,18 @@ from speechft.checkpoints.loading import how_to_load, library
 from speechft.config.compose import compose, differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import claimed, read_json, sha256_json, write_json
-from speechft.runs import Run, choose_folder, dated_folders, is_run, set_latest
+from speechft.files import read_json, sha256_json, write_json
+from speechft.runs import Run, set_latest
 from speechft.train import devices
 from speechft.train.options import check_dev, read_head_lr, read_seed, read_trainer
+from speechft.train.place import owned, place
 from speechft.train.sequence import going_on, origin, started_with, train_in_turn
 from speechft.train.trackers import build_trackers
 from speechft.versions import versions
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from speechft.strategies.base import Strategy
     from speechft.tasks.base import Task
     from speechft.upstreams.base import Identity, Upstream
@@ -57,18 +60,26 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     trainer, first = read_trainer(settings["trainer"]), devices.is_first()
     accelerator = devices.start(trainer) if devices.count() > 1 else None
     # One process chooses: each would take a dated folder of its own.
-    run = Run(Path(devices.agree(str(_folder(out, settings) if first else ""))))
-    changed = _check_unchanged(run, settings) if run.config.is_file() else []
-    if run.finished:
-        if first:
-            without = ", and the changed configuration without effect" if changed else ""
-            say(f"{run.folder} is finished; nothing to do{without}")
-            if latest:
-                set_latest(run.folder)
-        return run
-    if settings["task"].get("kind") == "sequential":
-        return train_in_turn(settings, run, latest)
+    with place(out, settings) if first else nullcontext((Path(), False)) as (folder, held):
+        run = Run(Path(devices.agree(str(folder) if first else "")))
+        changed = _check_unchanged(run, settings) if run.config.is_file() else []
+        if run.finished:
+            if first:
+                without = ", and the changed configuration without effect" if changed else ""
+                say(f"{run.folder} is finished; nothing to do{without}")
+                if latest:
+                    set_latest(run.folder)
+            return run
+        if settings["task"].get("kind") == "sequential":
+            return train_in_turn(settings, run, latest, held)
+        return _train(settings, run, trainer, accelerator, latest, held)
 
+
+def _train(
+    settings: Mapping[str, Any], run: Run, trainer: Mapping[str, Any], accelerator: Accelerator | None, latest: bool,
+    held: bool,
+) -> Run:  # fmt: skip
+    """A run of one task, or of several at once, from wherever it stands to its end."""
     # Heavy imports only now: the configuration is sound.
     import torch
 
@@ -82,7 +93,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     from speechft.train.schedule import Schedule
     from speechft.upstreams.load import load_upstream
 
-    data, accelerator = data_section(settings), accelerator or devices.start(trainer)
+    data, accelerator, first = data_section(settings), accelerator or devices.start(trainer), devices.is_first()
     seed = read_seed(settings["seed"])
     if trainer["threads"]:
         torch.set_num_threads(int(trainer["threads"]))
@@ -110,11 +121,7 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
     kept = _keep_cnn(upstream, strategy, trainer) if trainer["keep_cnn"] else None
 
     # Only now is there a run: a mistake up to here leaves no half-made one that would refuse the corrected command.
-    with claimed(run.lock) if first else nullcontext(True) as ours:
-        if not ours:
-            raise SpeechFTError(
-                f"{run.folder} is being trained by another process", "wait for it, or choose another --out"
-            )
+    with owned(run, held) if first else nullcontext():
         if first:
             _open(run, settings, upstream.identity)
             if latest:
@@ -151,21 +158,6 @@ def finetune(config: Mapping[str, Any] | Sequence[str] = (), out: str | Path | N
             say(f"fine-tuned upstream: {run.finetuned}")
         accelerator.wait_for_everyone()
     return run
-
-
-def _folder(out: str | Path | None, settings: Mapping[str, Any]) -> Path:
-    """Where the run is; without `out` the same command goes on where it was interrupted, as it does with one."""
-    name = str(settings["name"])
-    for folder in [] if out else dated_folders(name):
-        run = Run(folder)
-        begun = any(any(folder.glob(f"{place}checkpoints/step-*")) for place in ("", "*/"))  # or a part of a sequence
-        if run.finished or not is_run(folder) or not begun:
-            continue
-        with claimed(run.lock) as free:
-            if free and not differences(read_config(run.config), settings):
-                say(f"{folder} was interrupted, with this configuration; --out DIR would begin another run")
-                return folder
-    return choose_folder(str(out) if out else None, name)
 
 
 def _open(run: Run, settings: Mapping[str, Any], identity: Identity) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.config.compose import read_config, write_config
+from speechft.config.compose import differences, read_config, write_config
 from speechft.console import say
 from speechft.errors import Interrupted, SpeechFTError, UsageError
 from speechft.files import read_json, whole_folder, write_json, write_text
 from speechft.runs import Run, find_run, set_latest
 from speechft.train import devices
 from speechft.train.metrics import read_metrics
+from speechft.train.place import owned
 
 if TYPE_CHECKING:
     from speechft.data.joint import Part
@@ -40,7 +42,26 @@ def going_on(settings: Mapping[str, Any], out: str | Path | None = None) -> dict
             raise UsageError(f"after={settings['after']} is this run itself", "name the run to start from")
         before = find_run(recorded)
     if not before.finished:
-        raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
+        again = (
+            _typed_again(settings, before) if out is None and Path(str(settings["after"])).name == "latest" else None
+        )
+        if again is None:
+            raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
+        return again
+    return _from(settings, before)
+
+
+def _typed_again(settings: Mapping[str, Any], latest: Run) -> dict[str, Any] | None:
+    """`after=runs/latest` of a command whose own interrupted run is the latest one now; None if it is another's."""
+    recorded = read_config(latest.config)
+    if not recorded.get("after"):
+        return None
+    before = find_run(str(recorded["after"]))
+    again = _from(settings, before)
+    return again if before.finished and not differences(recorded, again) else None
+
+
+def _from(settings: Mapping[str, Any], before: Run) -> dict[str, Any]:
     upstream = {**read_config(before.config)["upstream"], "source": str(before.finetuned), "random_seed": None}
     return {**settings, "after": str(before.folder), "upstream": upstream}
 
@@ -76,21 +97,64 @@ def pretrained(upstream: Mapping[str, Any], record: Mapping[str, Any]) -> dict[s
     return {**upstream, "name": record["name"], "source": record["source"]}
 
 
-def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
+def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool, held: bool = False) -> Run:
     """One run for each part of `task.tasks`, in folders `1-NAME`, `2-NAME` ...; the last one's result is the result.
 
     Every part resumes by itself. `config.yaml`, `pretrained.json` and `metrics.jsonl` of the whole are written at the
-    end, so that a mistake in a later part can be mended; parts that have begun stay as they are, in their order.
+    end, so that a mistake in a later part can be mended; parts that have begun stay as they are, in their order. Until
+    then `sequence.yaml` says what the whole is, so that the same command finds it.
+
+    Args:
+        settings: the whole's.
+        run: its folder.
+        latest: point `runs/latest` at it, at the end.
+        held: whether its lock is held already.
 
     Raises:
         UsageError: as `finetune`; or the folder has other parts, or these in another order.
         SpeechFTError: as `finetune`; an interruption names the whole's folder.
     """
     from speechft.data.joint import read_parts
-    from speechft.train.finetune import finetune
 
     parts = read_parts(settings["task"].get("tasks"), ("trainer",))
     _check_order(run, list(parts))
+    first, new = devices.is_first(), not run.folder.exists()
+    with _nothing_left(run, new) if first else nullcontext(), owned(run, held) if first else nullcontext():
+        if first:
+            write_config(run.sequence, settings)
+        stages = _in_turn(settings, run, parts)
+        if first:
+            last = stages[-1][1]
+            lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
+            write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+            write_json(run.pretrained, read_json(last.pretrained))
+            write_config(run.config, settings)
+            with whole_folder(run.finetuned) as temporary:
+                shutil.copytree(last.finetuned, temporary, dirs_exist_ok=True)
+            run.sequence.unlink()
+            if latest:
+                set_latest(run.folder)
+            say(f"fine-tuned upstream: {run.finetuned}")
+    return run
+
+
+@contextmanager
+def _nothing_left(run: Run, new: bool) -> Iterator[None]:
+    """A mistake before the first part's start leaves no run that would refuse the corrected command."""
+    try:
+        yield
+    except SpeechFTError:
+        if not _begun(run):
+            run.sequence.unlink(missing_ok=True)
+            with suppress(OSError):  # another's, or not empty
+                if new:
+                    run.folder.rmdir()
+        raise
+
+
+def _in_turn(settings: Mapping[str, Any], run: Run, parts: Mapping[str, Part]) -> list[tuple[str, Run]]:
+    from speechft.train.finetune import finetune
+
     before, stages = settings.get("after"), []
     for number, part in enumerate(parts.values(), 1):
         if devices.is_first():
@@ -103,24 +167,18 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool) -> Run:
             raise Interrupted(f"{error.what} of {number}-{part.name}", where) from error
         before = str(stage.folder)
         stages.append((part.name, stage))
-    if devices.is_first():
-        last = stages[-1][1]
-        lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
-        write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
-        write_json(run.pretrained, read_json(last.pretrained))
-        write_config(run.config, settings)
-        with whole_folder(run.finetuned) as temporary:
-            shutil.copytree(last.finetuned, temporary, dirs_exist_ok=True)
-        if latest:
-            set_latest(run.folder)
-        say(f"fine-tuned upstream: {run.finetuned}")
-    return run
+    return stages
+
+
+def _begun(run: Run) -> list[str]:
+    """Names of the parts' folders in which training has begun."""
+    return [path.parent.name for path in run.folder.glob("*/config.yaml") if path.parent.name[0].isdigit()]
 
 
 def _check_order(run: Run, names: list[str]) -> None:
     """Raises: UsageError: a part that has begun here is none of these, or was at another place."""
     wanted = {f"{number}-{name}" for number, name in enumerate(names, 1)}
-    begun = {path.parent.name for path in run.folder.glob("*/config.yaml") if path.parent.name[0].isdigit()}
+    begun = set(_begun(run))
     if begun - wanted:
         raise UsageError(
             f"{run.folder} holds {', '.join(sorted(begun - wanted))}, and these parts are {', '.join(sorted(wanted))}",

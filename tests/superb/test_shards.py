@@ -185,7 +185,7 @@ def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
         for name in ("00002.bin", "00002.json"):
             shutil.copyfile(source / name, folder / name)
 
-    with claimed(folder / ".lock-00002", threads=True) as ours:
+    with claimed(folder / ".lock-00002") as ours:
         assert ours
 
         def heard(text: str) -> None:
@@ -202,19 +202,19 @@ def test_a_lock_goes_with_its_process(tmp_path):
     lock = tmp_path / "lock"
 
     def hold() -> None:
-        with claimed(lock, threads=True):
+        with claimed(lock):
             (tmp_path / "held").touch()
             time.sleep(60)
 
     process = fork(hold)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    with claimed(lock, threads=True) as ours:
+    with claimed(lock) as ours:
         assert not ours
     process.kill()
     process.join()
     assert lock.exists()
-    with claimed(lock, threads=True) as ours:
+    with claimed(lock) as ours:
         assert ours
     assert not lock.exists()
 

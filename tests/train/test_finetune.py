@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ import torch
 from lives import ended, life
 from safetensors.torch import load_file
 
-from speechft.config.compose import read_config
+from speechft.config.compose import compose, read_config, write_config
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import claimed
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
+from speechft.train.place import place
 from speechft.upstreams.load import load_upstream
 
 
@@ -202,15 +204,54 @@ def test_without_out_the_same_command_goes_on_where_it_was_killed(finished, trai
     assert (
         done.folder.parent == tmp_path and done.folder != killed and finetune(few).folder not in (done.folder, killed)
     )
-    shutil.rmtree(done.folder / "finetuned")
-    with claimed(done.lock, threads=False):
-        held = subprocess.run(
-            [sys.executable, "-c", "import sys; from speechft.train.finetune import _folder; "
-             "from speechft.config.compose import compose; print(_folder(None, compose('train', sys.argv[1:])))", *few],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    assert held.stdout.strip() != str(done.folder) and str(tmp_path) in held.stdout
     assert finetune(few, tmp_path / "mine").folder == tmp_path / "mine"
+    shutil.rmtree(done.folder / "finetuned")
+    with claimed(done.lock), place(None, compose("train", few)) as (another, held):
+        assert another != done.folder and not held
+    with place(None, compose("train", few)) as (again, held):
+        assert again == done.folder and held
+        with place(None, compose("train", few)) as (third, held):  # of two at once the second begins anew
+            assert third != again and not held
+
+
+def test_only_the_lock_of_the_same_configuration_is_asked_for(finished, tmp_path, monkeypatch):
+    """Many runs that are typed again at once, each with its own seed, must not take each other's for being trained."""
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    settings = read_config(finished.config)
+    folders = [tmp_path / f"{settings['name']}-2025010{seed}-120000-77" for seed in (1, 2, 3)]
+    for seed, folder in zip((1, 2, 3), folders, strict=True):
+        shutil.copytree(finished.folder, folder)
+        shutil.rmtree(folder / "finetuned")
+        write_config(folder / "config.yaml", {**settings, "seed": seed})
+    asked = []
+
+    def claim(path, **options):
+        asked.append(path.parent)
+        return claimed(path, **options)
+
+    monkeypatch.setattr("speechft.train.place.claimed", claim)
+    with ExitStack() as all_at_once:
+        for seed, folder in zip((1, 2, 3), folders, strict=True):
+            found = all_at_once.enter_context(place(None, {**settings, "seed": seed}))
+            assert found == (folder, True)
+    assert asked == folders
+
+
+@pytest.mark.parametrize("damage", ["config", "empty", "unlockable"])
+def test_a_folder_that_cannot_be_gone_on_with_is_passed_over(damage, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    settings = read_config(finished.config)
+    folder = tmp_path / f"{settings['name']}-20250101-120000-77"
+    shutil.copytree(finished.folder, folder)
+    shutil.rmtree(folder / "finetuned")
+    with place(None, settings) as (found, _):
+        assert found == folder
+    if damage == "unlockable":  # as where the file system has no locks, or another user's
+        monkeypatch.setattr("speechft.files._lock", lambda path: open("/nowhere/lock"))  # noqa: PTH123, SIM115
+    else:
+        (folder / "config.yaml").write_text("a: [1\nb: {" if damage == "config" else "")
+    with place(None, settings) as (found, held):
+        assert found != folder and not held
 
 
 def test_other_weights_under_the_same_path_do_not_resume_a_run(train_words, tmp_path, finished, upstream_folder):
@@ -274,9 +315,9 @@ def test_accumulation_is_the_mean_over_its_batches(train_words, tmp_path, upstre
     name = "encoder.layers.1.feed_forward.output_dense.weight"
     moved = before[name] - after[name]
     single = []
-    for place in (0, 1):
-        upstream, task, batches = _same_start(words, tmp_path / f"hand{place}")
-        batch = list(itertools.islice(iter(batches), 2))[place]
+    for order in (0, 1):
+        upstream, task, batches = _same_start(words, tmp_path / f"hand{order}")
+        batch = list(itertools.islice(iter(batches), 2))[order]
         upstream.train()
         task.step(upstream, batch)[0].backward()
         single.append(dict(upstream.model.named_parameters())[name].grad)

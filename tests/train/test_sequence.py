@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from speechft.config.compose import compose
 from speechft.errors import Interrupted, MissingExtraError, SpeechFTError, UsageError
-from speechft.files import read_json
+from speechft.files import claimed, read_json
 from speechft.merge.merge import merge, merge_run
-from speechft.runs import set_latest
+from speechft.runs import Run, set_latest
 from speechft.train.check import check
 from speechft.train.finetune import finetune
+from speechft.train.place import place
 from speechft.upstreams.load import load_upstream
 
 # SpecAugment's widths are for 768 channels: of 32 it may leave none.
@@ -99,6 +101,58 @@ def test_after_the_latest_run_typed_again(chain, words, tmp_path, monkeypatch):
     assert read_json(run.pretrained)["started_from"]["run"] == str(chain.folder / "1-pr")
     with pytest.raises(UsageError, match="is this run itself; name the run to start from"):
         finetune([*words, f"after={chain.folder / '1-pr'}"], chain.folder / "1-pr")
+
+
+def test_after_the_latest_run_typed_again_without_out(chain, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    set_latest(chain.folder / "1-pr")
+    task = ["task=asr", "task.head=linear", "task.specaugment=null", "trainer.steps=4", "trainer.checkpoint_every=2"]
+    again = [*words, *task, f"after={tmp_path / 'latest'}"]
+    run = finetune(again)
+    assert (tmp_path / "latest").resolve() == run.folder and run.folder.parent == tmp_path
+    shutil.rmtree(run.finetuned)
+    shutil.rmtree(run.checkpoints / "step-4")
+    other = [word.replace("steps=4", "steps=3") for word in again]
+    with pytest.raises(SpeechFTError, match=f"{run.folder} is not finished; run its train command again"):
+        finetune(other)
+    assert finetune(again).folder == run.folder
+    assert _same(_weights(run.finetuned), _weights(chain.finetuned))
+    assert read_json(run.pretrained)["started_from"]["run"] == str(chain.folder / "1-pr")
+
+
+def test_without_out_the_same_command_goes_on(chain, words, librispeech, tmp_path, monkeypatch, capfd):
+    """Killed in its first part; and only the same sequence does."""
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    asked = property(lambda self: True, lambda self, value: None)
+    monkeypatch.setattr("speechft.train.loop.StopSignal.asked", asked, raising=False)
+    part = f"lexicon: {librispeech}/lexicon.txt, hidden: 16, trainer: {{steps: 6}}"
+    more = ["task=sequential", f"task.tasks={{pr: {{{part}}}, asr: {ASR}}}", "trainer.steps=4"]
+    with pytest.raises(Interrupted) as stopped:
+        finetune([*words, *more])
+    monkeypatch.undo()
+    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
+    (folder,) = [path for path in tmp_path.iterdir() if not path.is_symlink()]
+    assert str(folder) in str(stopped.value) and (folder / "sequence.yaml").is_file()
+    longer = place(None, compose("train", [*words, *more[:2], "trainer.steps=5"]))
+    with longer as (found, _):
+        assert found != folder
+    run = finetune([*words, *more])
+    assert run.folder == folder and f"{folder} was interrupted" in capfd.readouterr().err
+    assert _same(_weights(run.finetuned), _weights(chain.finetuned)) and not (folder / "sequence.yaml").exists()
+
+
+def test_a_mistake_in_the_first_part_leaves_no_folder(words, tmp_path):
+    more = ["task=sequential", f"task.tasks={{pr: {{lexicon: {tmp_path}/none.txt}}, asr: {ASR}}}", "trainer.steps=2"]
+    with pytest.raises(SpeechFTError, match=r"none\.txt"):
+        finetune([*words, *more], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sequence_is_trained_by_one(words, tmp_path):
+    run = Run(tmp_path / "run")
+    more = ["task=sequential", f"task.tasks={{asr: {ASR}}}", "trainer.steps=2"]
+    with claimed(run.lock), pytest.raises(SpeechFTError, match="is being trained by another process"):
+        finetune([*words, *more], run.folder)
 
 
 def test_a_finished_chain_is_left_alone_and_a_changed_one_refused(chain, words, librispeech):
