@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.console import say
 from speechft.data.audio import load_audio
-from speechft.data.corpora import all_of, as_cuts, entries_of, find, headers_of
+from speechft.data.corpora import all_of, apart, as_cuts, entries_of, find, headers_of
 from speechft.data.cuts import Entry
 from speechft.data.headers import Headers, in_threads
 from speechft.data.problems import Problem, counted, refusal, write_listing
@@ -82,6 +82,7 @@ def load_corpus(
         raise UsageError(f"unknown check of data: {', '.join(unknown)}", f"known: {', '.join(_CHECKS)}")
     names = ("train", "dev")
     found = dict(zip(names, all_of(lambda name: find(data.get(name) or []), names), strict=True))
+    found["train"] = apart(found["train"], found["dev"])
     headers = headers_of((one for part in found.values() for one in part), loud)
     entries: dict[str, list[Entry]] = {}
     problems: list[Problem] = []

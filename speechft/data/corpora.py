@@ -7,7 +7,7 @@ configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,11 +106,12 @@ def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
     Args:
         sources: entries such as `{kind: librispeech, root: ..., split: train-clean-100}`. `split` may be a list. Any
             kind also takes, in the order in which they are applied: `speaker_fraction` (a share of the speakers, such
-            as `[0.0, 0.9]`, by a hash of their names; with `split_by: utterances` a share of the utterances, by a hash
-            of their ids, so that all shares have the same speakers), `limit` (utterances), `task` (whose it is, in
-            joint training), `min_seconds`, `max_seconds`, `hours` (from the start, up to the utterance that passes it),
-            `normalize: letters` (see `text.letters`), and `speeds`: every utterance once at each of these speeds, pitch
-            included (`[0.9, 1.0, 1.1]`: Kaldi's speed perturbation, Ko et al., Interspeech 2015).
+            as `[0.0, 0.9]`, by a hash of their names, of few speakers one at least, see `shares.filled`; with
+            `split_by: utterances` a share of the utterances, by a hash of their ids, so that all shares have the same
+            speakers), `limit` (utterances), `task` (whose it is, in joint training), `min_seconds`, `max_seconds`,
+            `hours` (from the start, up to the utterance that passes it), `normalize: letters` (see `text.letters`), and
+            `speeds`: every utterance once at each of these speeds, pitch included (`[0.9, 1.0, 1.1]`: Kaldi's speed
+            perturbation, Ko et al., Interspeech 2015).
 
     Raises:
         UsageError: an unknown kind or option.
@@ -122,6 +123,27 @@ def find(sources: Iterable[Mapping[str, Any]]) -> list[Found]:
         return Found(options, options.select(_items(source)))
 
     return all_of(one, sources)
+
+
+def apart(train: Sequence[Found], dev: Sequence[Found]) -> list[Found]:
+    """Training parts without the speakers of dev, where both take shares of the speakers that do not overlap: of few
+    speakers a bound is moved (`shares.filled`), and not to the same place where the parts have other speakers."""
+
+    def shares(found: Found) -> tuple[float, float] | None:
+        return found.options.fraction if found.options.split_by == "speakers" else None
+
+    parts = []
+    for one in train:
+        mine = shares(one)
+        held_out = {
+            _speaker(item)
+            for other in dev
+            if mine and (theirs := shares(other)) and (mine[1] <= theirs[0] or theirs[1] <= mine[0])
+            for item in other.items
+        }
+        items = [item for item in one.items if _speaker(item) not in held_out] if held_out else one.items
+        parts.append(replace(one, items=items))
+    return parts
 
 
 def all_of(read: Callable[[T], R], sources: Iterable[T]) -> list[R]:

@@ -38,7 +38,7 @@ def run_piece(plan: Plan, piece: Piece, tables: Tables, work: Path, results: Pat
         tables, plan.sizes, piece.seed, work / "corpora" / f"{sha256_json(vars(plan.sizes))[:8]}-{piece.seed}"
     )
     folder, source, device = work / piece.name, plan.upstreams[piece.upstream], resolve_device(plan.device)
-    record: dict[str, Any] = {**vars(piece), "models": {}, "versions": versions()}
+    record: dict[str, Any] = {**vars(piece), "models": {}, "device": str(device), "versions": versions()}
     if piece.strategy == PRETRAINED:
         record["models"]["0"] = {"scores": _scores(plan, piece, 0.0, source, corpora, folder)}
     else:

@@ -151,6 +151,25 @@ def test_a_folder_that_cannot_be_made_is_named(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("the first\nand more\n\nand more"), "the first; --debug shows where"),
+        (TimeoutError(), "TimeoutError; --debug shows where"),
+        (ValueError("\n one\ntwo"), "ValueError: one; run again with --debug to see where"),
+        (ValueError(), "ValueError: ; run again with --debug to see where"),
+    ],
+)
+def test_any_error_is_one_line(error, told, capsys):
+    from speechft.cli.main import guarded
+
+    def fail(words):
+        raise error
+
+    assert guarded(fail, []) == 1
+    assert capsys.readouterr().err == f"speechft: error: {told}\n"
+
+
 def test_a_run_elsewhere_is_trained_where_runs_cannot_be_made(tmp_path, monkeypatch, capsys):
     """As in a folder that only root may write to."""
     from speechft import runs

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from speechft.data.audio import audio_info, load_audio, remembered_info
+from speechft.data.check import load_corpus
 from speechft.data.corpora import load_cuts
 from speechft.data.lexicon import missing_words, pronounce, read_lexicon
 from speechft.data.loader import read_cut
@@ -117,6 +118,23 @@ def test_of_few_speakers_one_is_held_out_at_least(tmp_path):
         speakers([0.9, 0.95])
     with pytest.raises(SpeechFTError, match=r"the only one of the speakers does not fall into the share \[0.9, 1\]"):
         speakers([0.9, 1.0], 1)
+
+
+def test_few_speakers_stay_apart_where_dev_has_others(tmp_path):
+    """spk2 is the last of dev's three, but not of the ten in train."""
+    for number in range(10):
+        soundfile.write(tmp_path / f"u{number}.wav", np.full(8000, 0.01 * number), 16_000)
+        soundfile.write(tmp_path / f"d{number}.wav", np.full(9000, 0.01 * number), 16_000)
+    for name, numbers in (("u", range(10)), ("d", (6, 0, 2))):
+        rows = "".join(f"{name}{number}\tspk{number}\t{name}{number}.wav\n" for number in numbers)
+        (tmp_path / f"{name}.tsv").write_text("id\tspeaker\tpath\n" + rows)
+    sources = {
+        split: [{"kind": "tsv", "path": str(tmp_path / f"{name}.tsv"), "text": None, "speaker_fraction": share}]
+        for split, name, share in (("train", "u", [0.0, 0.9]), ("dev", "d", [0.9, 1.0]))
+    }
+    corpus = load_corpus(sources, loud=False)
+    heard = [{cut.supervisions[0].speaker for cut in part} for part in (corpus.train, corpus.dev)]
+    assert heard == [{f"spk{number}" for number in (0, 1, 3, 4, 6, 7, 8, 9)}, {"spk2"}]  # spk5 is train's own last
 
 
 def test_broken_audio_is_named_or_skipped(table):

@@ -50,6 +50,7 @@ def test_every_piece_has_a_result_and_leaves_nothing_else(studied):
     assert [path.name for path in (root / "work").iterdir()] == ["corpora"]
     record = read_json(results / "small-pr-stable-1.json")
     assert record["seed"] == 1 and set(record["models"]) == {"0.25", "1"} and record["versions"]["speechft"]
+    assert record["device"] == "cpu"
     quarter, whole = record["models"]["0.25"], record["models"]["1"]
     assert set(quarter["scores"]) == {"pr", "sid", "digits", "characters", "asv"} and "asv" not in whole["scores"]
     assert quarter["update"] == pytest.approx(0.25 * whole["update"], rel=1e-3)
