@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import torch
 from lives import ended, life
 from safetensors.torch import load_file
 
-from speechft.config.compose import compose, read_config, write_config
+from speechft.config.compose import compose, read_config
 from speechft.errors import SpeechFTError, UsageError
 from speechft.files import claimed
 from speechft.train.finetune import finetune
@@ -212,46 +211,6 @@ def test_without_out_the_same_command_goes_on_where_it_was_killed(finished, trai
         assert again == done.folder and held
         with place(None, compose("train", few)) as (third, held):  # of two at once the second begins anew
             assert third != again and not held
-
-
-def test_only_the_lock_of_the_same_configuration_is_asked_for(finished, tmp_path, monkeypatch):
-    """Many runs that are typed again at once, each with its own seed, must not take each other's for being trained."""
-    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
-    settings = read_config(finished.config)
-    folders = [tmp_path / f"{settings['name']}-2025010{seed}-120000-77" for seed in (1, 2, 3)]
-    for seed, folder in zip((1, 2, 3), folders, strict=True):
-        shutil.copytree(finished.folder, folder)
-        shutil.rmtree(folder / "finetuned")
-        write_config(folder / "config.yaml", {**settings, "seed": seed})
-    asked = []
-
-    def claim(path, **options):
-        asked.append(path.parent)
-        return claimed(path, **options)
-
-    monkeypatch.setattr("speechft.train.place.claimed", claim)
-    with ExitStack() as all_at_once:
-        for seed, folder in zip((1, 2, 3), folders, strict=True):
-            found = all_at_once.enter_context(place(None, {**settings, "seed": seed}))
-            assert found == (folder, True)
-    assert asked == folders
-
-
-@pytest.mark.parametrize("damage", ["config", "empty", "unlockable"])
-def test_a_folder_that_cannot_be_gone_on_with_is_passed_over(damage, finished, tmp_path, monkeypatch):
-    monkeypatch.setenv("SPEECHFT_RUNS", str(tmp_path))
-    settings = read_config(finished.config)
-    folder = tmp_path / f"{settings['name']}-20250101-120000-77"
-    shutil.copytree(finished.folder, folder)
-    shutil.rmtree(folder / "finetuned")
-    with place(None, settings) as (found, _):
-        assert found == folder
-    if damage == "unlockable":  # as where the file system has no locks, or another user's
-        monkeypatch.setattr("speechft.files._lock", lambda path: open("/nowhere/lock"))  # noqa: PTH123, SIM115
-    else:
-        (folder / "config.yaml").write_text("a: [1\nb: {" if damage == "config" else "")
-    with place(None, settings) as (found, held):
-        assert found != folder and not held
 
 
 def test_other_weights_under_the_same_path_do_not_resume_a_run(train_words, tmp_path, finished, upstream_folder):
