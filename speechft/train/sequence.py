@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,37 +119,38 @@ def train_in_turn(settings: Mapping[str, Any], run: Run, latest: bool, held: boo
     parts = read_parts(settings["task"].get("tasks"), ("trainer",))
     _check_order(run, list(parts))
     first, new = devices.is_first(), not run.folder.exists()
-    with _nothing_left(run, new) if first else nullcontext(), owned(run, held) if first else nullcontext():
-        if first:
-            write_config(run.sequence, settings)
-        stages = _in_turn(settings, run, parts)
-        if first:
-            last = stages[-1][1]
-            lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
-            write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
-            write_json(run.pretrained, read_json(last.pretrained))
-            write_config(run.config, settings)
-            with whole_folder(run.finetuned) as temporary:
-                shutil.copytree(last.finetuned, temporary, dirs_exist_ok=True)
-            run.sequence.unlink()
-            if latest:
-                set_latest(run.folder)
-            say(f"fine-tuned upstream: {run.finetuned}")
+    try:
+        with owned(run, held) if first else nullcontext():
+            if first:
+                write_config(run.sequence, settings)
+            try:
+                stages = _in_turn(settings, run, parts)
+            finally:
+                if first and not _begun(run):  # a mistake before the start leaves no run
+                    run.sequence.unlink()
+            if first:
+                _finish(run, settings, stages)
+    finally:
+        if first and new:
+            with suppress(OSError):  # it is not empty
+                run.folder.rmdir()
+    if first:
+        if latest:
+            set_latest(run.folder)
+        say(f"fine-tuned upstream: {run.finetuned}")
     return run
 
 
-@contextmanager
-def _nothing_left(run: Run, new: bool) -> Iterator[None]:
-    """A mistake before the first part's start leaves no run that would refuse the corrected command."""
-    try:
-        yield
-    except SpeechFTError:
-        if not _begun(run):
-            run.sequence.unlink(missing_ok=True)
-            with suppress(OSError):  # another's, or not empty
-                if new:
-                    run.folder.rmdir()
-        raise
+def _finish(run: Run, settings: Mapping[str, Any], stages: Sequence[tuple[str, Run]]) -> None:
+    """Write what the whole has of its parts."""
+    last = stages[-1][1]
+    lines = [{"stage": name, **line} for name, stage in stages for line in read_metrics(stage.metrics)]
+    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+    write_json(run.pretrained, read_json(last.pretrained))
+    write_config(run.config, settings)
+    with whole_folder(run.finetuned) as temporary:
+        shutil.copytree(last.finetuned, temporary, dirs_exist_ok=True)
+    run.sequence.unlink()
 
 
 def _in_turn(settings: Mapping[str, Any], run: Run, parts: Mapping[str, Part]) -> list[tuple[str, Run]]:

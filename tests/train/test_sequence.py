@@ -152,7 +152,9 @@ def test_a_sequence_is_trained_by_one(words, tmp_path):
     run = Run(tmp_path / "run")
     more = ["task=sequential", f"task.tasks={{asr: {ASR}}}", "trainer.steps=2"]
     with claimed(run.lock), pytest.raises(SpeechFTError, match="is being trained by another process"):
+        run.sequence.touch()
         finetune([*words, *more], run.folder)
+    assert run.sequence.exists()
 
 
 def test_a_finished_chain_is_left_alone_and_a_changed_one_refused(chain, words, librispeech):
