@@ -7,7 +7,10 @@ import io
 import os
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +47,18 @@ def save_upstream(folder: Path, family: str = "hubert", norm: str = "group", see
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text('{"do_normalize": false, "sampling_rate": 16000}\n')
     return folder
+
+
+def superb_settings(*overrides: str) -> dict[str, Any]:
+    """`configs/eval.yaml`, composed once (Hydra takes some tenths of a second) and the caller's to change."""
+    return deepcopy(_composed(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    from speechft.superb.settings import compose
+
+    return compose(overrides)
 
 
 def tone(seconds: float, pitch: float, rate: int = 16_000, seed: int = 0) -> np.ndarray:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import superb_settings
 
 from speechft.bench import scale
 from speechft.bench.corpora import Sizes, lengths, make
 from speechft.bench.scale import Measured, extrapolate
 from speechft.bench.sides import middle
-from speechft.superb.settings import compose
 from speechft.superb.tasks import get_task
 
 TINY = ["--size", "tiny", "--device", "cpu", "--threads", "1", "--speaker-seconds", "1", "--sentence-seconds", "1",
@@ -78,12 +78,12 @@ def test_frames_over_the_budget_count_as_streamed():
         mean_seconds=12.69, encode=0.1, ours=0.5, streamed=20.0, theirs=21.0, our_dev=0.01,
         their_dev=0.1, row_bytes=13 * 768 * 4, rates=5, frames=True,
     )  # fmt: skip
-    full = extrapolate("pr", measured, compose()["superb"]["pr"])
+    full = extrapolate("pr", measured, superb_settings()["superb"]["pr"])
     assert full["speechft"]["disk_gb"] == pytest.approx(111.4 * 3600 * 50 * 39_936 / 1e9, rel=1e-3)
     assert full["streamed"]["disk_gb"] == pytest.approx(10.8 * 3600 * 50 * 39_936 / 1e9, rel=1e-3)
     assert full["streamed"]["ratio_without_evaluations"] == pytest.approx(5 * 21 / 20, rel=1e-2)
     slower = replace(measured, theirs=42.0)
-    assert extrapolate("pr", slower, compose()["superb"]["pr"])["s3prl"]["training_hours"] == pytest.approx(
+    assert extrapolate("pr", slower, superb_settings()["superb"]["pr"])["s3prl"]["training_hours"] == pytest.approx(
         2 * full["s3prl"]["training_hours"]
     )
 
@@ -94,7 +94,7 @@ def test_crops_are_encoded_and_stored():
         mean_seconds=8.2, encode=0.1, ours=0.001, streamed=None, theirs=5.0, our_dev=1e-4, their_dev=0.1,
         row_bytes=100, rates=1, frames=False,
     )  # fmt: skip
-    recipe = compose()["superb"]["sid"]
+    recipe = superb_settings()["superb"]["sid"]
     longer = math.exp(-4 / 4.2)  # than the crop of 8 s
     short = 4 * (1 - longer) + 4.2 * (1 - longer * (1 + 4 / 4.2))  # seconds, of those that are not
     # two crops of each that is longer, and one more for each further 8 s that begin
@@ -150,8 +150,8 @@ def test_s3prl_is_timed_from_batch_to_batch(tmp_path):
             return super().forward(wavs)
 
     compat.install()
-    data = {**compose()["data"], **make(tmp_path, Sizes(1, 4, 4, 1, 0.6, 0.6, 1.0))}
-    recipe = {**compose()["superb"]["sid"], "batch_size": 4, "accumulate": 1, "num_workers": 0}
+    data = {**superb_settings()["data"], **make(tmp_path, Sizes(1, 4, 4, 1, 0.6, 0.6, 1.0))}
+    recipe = {**superb_settings()["superb"]["sid"], "batch_size": 4, "accumulate": 1, "num_workers": 0}
     with quiet(tmp_path / "log"):
         side = Theirs(Setting(), get_task("sid"), recipe, data, Slow(3, 8, 320), tmp_path / "x")
         figures = side.measure(2, evaluate=True)

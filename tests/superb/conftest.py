@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import superb_settings
 from speaker_corpora import make_librimix
 from tiny_corpora import (
     RECIPES,
@@ -72,10 +73,9 @@ def upstream(upstream_folder: Path):
 @pytest.fixture
 def configuration(corpora: Corpora, tmp_path: Path):
     """A function: overrides of root keys, `recipe` for the tasks -> a composed eval.yaml for the tiny corpora."""
-    from speechft.superb.settings import compose
 
     def make(recipe: dict | None = None, **keys) -> dict:
-        cfg = compose(["device=cpu", f"out={tmp_path / 'out'}", f"store={tmp_path / 'store'}"])
+        cfg = {**superb_settings("device=cpu"), "out": str(tmp_path / "out"), "store": str(tmp_path / "store")}
         cfg["data"].update(corpora.data)
         for task, small in RECIPES.items():
             known = {key: value for key, value in (recipe or {}).items() if key in cfg["superb"][task]}

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from sklearn.metrics import roc_curve
+from small import superb_settings
 from speaker_corpora import make_verification
 from test_evaluate import Listener
 from test_exactness import AloneRun, settings_for
@@ -45,9 +46,9 @@ def built(data, tmp_path):
 
 
 def test_the_official_recipe(tmp_path):
-    from speechft.superb.settings import compose
-
-    config = get_task("asv").config(compose()["superb"]["asv"], {"voxceleb1": "/v", "voxceleb1_trials": "/t"}, tmp_path)
+    config = get_task("asv").config(
+        superb_settings()["superb"]["asv"], {"voxceleb1": "/v", "voxceleb1_trials": "/t"}, tmp_path
+    )
     runner = config["runner"]
     assert (runner["total_steps"], runner["gradient_accumulate_steps"], runner["gradient_clipping"]) == (
         200_000,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from listener import Listener
+from small import superb_settings
 from speaker_corpora import make_verification
 from test_exactness import settings_for
 from tiny_corpora import make_voxceleb
@@ -20,7 +21,6 @@ from speechft.superb.evaluate import evaluate
 from speechft.superb.extract import Streamed
 from speechft.superb.fast import FastRun
 from speechft.superb.quiet import quiet
-from speechft.superb.settings import compose
 from speechft.superb.store import Features, FeatureStore
 from speechft.superb.tasks import get_task
 
@@ -50,7 +50,7 @@ def test_voxceleb1_is_encoded_little_more_than_once():
     """The default at the corpus's size: 138 361 utterances, mean 8.2 s, from 4 s on."""
     lengths = (4 + np.random.default_rng(0).exponential(4.2, 138_361)) * SECOND
     cropped = [(int(length), CROP) for length in lengths if length > CROP]
-    recipe = compose()["superb"]["sid"]
+    recipe = superb_settings()["superb"]["sid"]
     crops = Crops.read(recipe).of(cropped, len(lengths))
     encoded = sum(crops) * CROP + sum(length for length in lengths if length <= CROP)
     assert min(crops) == 2 and encoded / sum(lengths) < 1.3

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 
 import pytest
+from small import superb_settings
 from tiny_corpora import RECIPES
 from tiny_pooled import make_iemocap
 
@@ -20,13 +21,12 @@ from speechft.superb import compat
 from speechft.superb.evaluate import evaluate
 from speechft.superb.fast import Outcome
 from speechft.superb.readers import iemocap
-from speechft.superb.settings import compose
 from speechft.superb.tasks import get_task
 from speechft.superb.variants import combine
 
 
 def settings_for(**changes) -> dict:
-    return {**compose()["superb"]["er"], **RECIPES["er"], **changes}
+    return {**superb_settings()["superb"]["er"], **RECIPES["er"], **changes}
 
 
 def silent() -> Progress:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import superb_settings
 from tiny_corpora import RECIPES
 
 from speechft.superb import compat
@@ -14,7 +15,6 @@ from speechft.superb.assemble import assemble
 from speechft.superb.bridge import registered
 from speechft.superb.quiet import quiet
 from speechft.superb.reference import ReferenceRun
-from speechft.superb.settings import compose
 from speechft.superb.store import FeatureStore
 from speechft.superb.tasks import get_task
 
@@ -49,7 +49,7 @@ class AloneRun(ReferenceRun):
 def settings_for(task: str) -> dict:
     steps = STEPS.get(task, 50)
     recipe = {"steps": steps, "eval_step": steps // 2, "log_step": 6, "crops": 1}
-    return {**compose()["superb"][task], **RECIPES[task], **recipe}
+    return {**superb_settings()["superb"][task], **RECIPES[task], **recipe}
 
 
 def run_reference(task, settings, corpora, upstream, folder):

@@ -7,13 +7,13 @@ import io
 import json
 
 import pytest
+from small import superb_settings
 from tiny_corpora import RECIPES
 from tiny_pooled import INTENTS, make_fluent_commands
 
 from speechft.console import Progress
 from speechft.errors import SpeechFTError
 from speechft.superb.evaluate import evaluate
-from speechft.superb.settings import compose
 from speechft.superb.tasks import get_task
 
 
@@ -36,7 +36,7 @@ def test_end_to_end(engine, configuration, upstream, corpora, tmp_path):
 
 
 def test_what_is_missing_inside(tmp_path):
-    task, settings = get_task("ic"), {**compose()["superb"]["ic"], **RECIPES["ic"]}
+    task, settings = get_task("ic"), {**superb_settings()["superb"]["ic"], **RECIPES["ic"]}
     data = {"fluent_commands": str(tmp_path)}
     with pytest.raises(SpeechFTError, match=r"has no data/train_data.csv, data/valid_data.csv, data/test_data.csv"):
         task.check(data, settings)

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from listener import Listener
-from small import tone
+from small import superb_settings, tone
 from test_tasks import build, settings_for
 from tiny_mixtures import make_libri2mix, make_voicebank
 
@@ -105,9 +105,8 @@ def test_what_is_missing_inside(tmp_path):
 
 def test_configs_are_s3prls_second_recipes(corpora, tmp_path):
     """enhancement_stft2/configs/cfg_voicebank.yaml and separation_stft2/configs/cfg.yaml of s3prl's repository."""
-    from speechft.superb.settings import compose
 
-    recipes = compose()["superb"]
+    recipes = superb_settings()["superb"]
     expected = {
         "se": ((100_000, 1250), (512, 400, 160), ("L1", "AM"), (["noisy"], ["clean"])),
         "ss": ((150_000, 2000), (1024, 1024, 0), ("MSE", "NPSM"), (["mix_clean"], ["s1", "s2"])),

@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+from small import superb_settings
 from tiny_corpora import RECIPES
 from tiny_pooled import make_quesst
 
@@ -17,12 +18,12 @@ from speechft.report.collect import read_score
 from speechft.superb.evaluate import evaluate
 from speechft.superb.mtwv import read_detections
 from speechft.superb.search import _search_layers
-from speechft.superb.settings import Settings, compose
+from speechft.superb.settings import Settings
 from speechft.superb.tasks import get_task
 
 
 def settings_for(**changes) -> dict:
-    return {**compose()["superb"]["qbe"], **RECIPES["qbe"], **changes}
+    return {**superb_settings()["superb"]["qbe"], **RECIPES["qbe"], **changes}
 
 
 def run(engine, cfg, upstream):
@@ -168,7 +169,7 @@ def test_what_is_missing(tmp_path, corpora, monkeypatch):
 
 def test_settings(corpora, configuration, upstream):
     task = get_task("qbe")
-    config = task.config(compose()["superb"]["qbe"], corpora.data, corpora.root)["downstream_expert"]
+    config = task.config(superb_settings()["superb"]["qbe"], corpora.data, corpora.root)["downstream_expert"]
     assert config["feature_normalization"] and config["datarc"]["batch_size"] == 1
     assert config["dtwrc"] == {
         "dist_method": "cosine_exp", "minmax_norm": True, "step_pattern": "asymmetric", "subsequence": True,

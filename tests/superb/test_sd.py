@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small import superb_settings
 from speaker_corpora import make_librimix
 from test_evaluate import Listener
 from test_exactness import AloneRun, settings_for
@@ -40,9 +41,7 @@ def built(data, tmp_path):
 
 
 def test_the_official_recipe(tmp_path):
-    from speechft.superb.settings import compose
-
-    config = get_task("sd").config(compose()["superb"]["sd"], {"librimix": "/l"}, tmp_path)
+    config = get_task("sd").config(superb_settings()["superb"]["sd"], {"librimix": "/l"}, tmp_path)
     runner, expert = config["runner"], config["downstream_expert"]
     assert (runner["total_steps"], runner["gradient_accumulate_steps"], runner["gradient_clipping"]) == (30_000, 4, 1)
     assert runner["eval_step"] == 500 and runner["eval_dataloaders"] == ["dev"]

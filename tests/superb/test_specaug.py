@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 import torch
+from small import superb_settings
 
 from speechft.superb import compat
-from speechft.superb.settings import compose
 from speechft.superb.specaug import augmented
 
 COUNTS = [31, 120, 7, 64]
@@ -19,7 +19,7 @@ def module(**changes):
     compat.install()
     from s3prl.downstream.specaug import SpecAug
 
-    return SpecAug(**{**compose()["superb"]["asr"]["specaug"], **changes})
+    return SpecAug(**{**superb_settings()["superb"]["asr"]["specaug"], **changes})
 
 
 def both(specaug, counts=COUNTS, dim=80, seed=1):

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from small import superb_settings
 from tiny_corpora import RECIPES, make_librispeech, make_speech_commands, make_voxceleb
 from tiny_snips import make_snips
 
@@ -18,7 +19,7 @@ from speechft.superb.tasks import NAMES, get_task
 
 
 def settings_for(name: str, **changes) -> dict:
-    return {**compose()["superb"][name], **RECIPES[name], **changes}
+    return {**superb_settings()["superb"][name], **RECIPES[name], **changes}
 
 
 def build(task, settings, data, folder):
@@ -186,7 +187,7 @@ def test_a_whole_number_may_be_written_otherwise(corpora):
 
 
 def test_configs_are_the_official_recipes(tmp_path, corpora):
-    recipes = compose()["superb"]
+    recipes = superb_settings()["superb"]
     assert list(recipes) == list(NAMES)
     official = {
         "pr": (100_000, 16, 2, 1e-2), "sid": (200_000, 8, 4, 1e-4), "ks": (200_000, 32, 1, 1e-4),
@@ -329,7 +330,7 @@ def test_without_a_choice_the_tasks_whose_files_are_given(corpora):
     from speechft.superb.settings import Settings
 
     def tasks(**data):
-        cfg = compose(["out=x"])
+        cfg = superb_settings("out=x")
         cfg["data"].update(data)
         return Settings.read(cfg).tasks
 
@@ -345,4 +346,4 @@ def test_tasks_that_are_not_supported_say_why(task):
     from speechft.superb.settings import Settings
 
     with pytest.raises(UsageError, match=f"SUPERB task {task} is not supported: its expert in s3prl"):
-        Settings.read({**compose(["out=x"]), "tasks": task})
+        Settings.read({**superb_settings("out=x"), "tasks": task})

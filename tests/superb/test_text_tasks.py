@@ -8,6 +8,7 @@ import json
 import pandas
 import pytest
 import soundfile
+from small import superb_settings
 from test_tasks import build, settings_for
 from tiny_corpora import tone, write
 from tiny_snips import SENTENCES, make_one_letter, make_snips
@@ -21,7 +22,6 @@ from speechft.superb import compat
 from speechft.superb.evaluate import evaluate
 from speechft.superb.readers import asr, snips
 from speechft.superb.readers.libriphone import find_utterances
-from speechft.superb.settings import compose
 from speechft.superb.tasks import get_task
 
 BY_HAND = {
@@ -51,7 +51,7 @@ LINES = {
 def test_end_to_end(task, engine, configuration, upstream, tmp_path):
     make_one_letter(tmp_path / "ls", tmp_path / "snips")
     cfg = configuration({"steps": 24, "eval_step": 8, "accumulate": 1, "lr": 3e-2}, tasks=[task])
-    cfg["data"] = {**compose()["data"], "librispeech": str(tmp_path / "ls"), "snips": str(tmp_path / "snips")}
+    cfg["data"] = {**superb_settings()["data"], "librispeech": str(tmp_path / "ls"), "snips": str(tmp_path / "snips")}
     result = evaluate([upstream], engine=engine, cfg=cfg, progress=Progress(io.StringIO()))[0]
     assert (result["task"], result["engine"], result["steps"]) == (task, engine, 24)
     metric = result["metric"]
@@ -89,7 +89,7 @@ def test_what_is_missing_inside(tmp_path, corpora):
 def test_recipes_mask_as_the_official_ones(tmp_path, corpora):
     from s3prl.downstream.specaug import SpecAug
 
-    recipes = compose()["superb"]
+    recipes = superb_settings()["superb"]
     configs = {name: get_task(name).config(recipes[name], corpora.data, tmp_path) for name in ("pr", "asr", "sf")}
     assert "specaug" not in configs["pr"] and configs["asr"]["specaug"] == configs["sf"]["specaug"]
     masks = SpecAug(**configs["asr"]["specaug"])
@@ -206,7 +206,7 @@ def test_the_files_are_those_of_s3prls_newer_reader(tmp_path, encoder):
     from s3prl.dataio.corpus.snips import SNIPS
 
     make_snips(tmp_path)
-    recipe = compose()["superb"]["sf"]
+    recipe = superb_settings()["superb"]["sf"]
     speakers = [recipe[f"{split}_speakers"] for split in ("train", "dev", "test")]
     corpus = SNIPS(str(tmp_path), *speakers)
     given = dict(zip(("train_speakers", "valid_speakers", "test_speakers"), speakers, strict=True))
