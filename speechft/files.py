@@ -84,9 +84,9 @@ def claimed(path: Path, unsure: bool = True) -> Iterator[bool]:
     Yields:
         Whether the work is ours.
     """
-    descriptor = None
+    descriptor, key = None, (os.getpid(), str(path.parent.resolve() / path.name))
     try:
-        descriptor = _lock(path)
+        descriptor = _lock(path, key)
         ours = descriptor is not None
     except (ImportError, OSError):
         ours = unsure
@@ -95,9 +95,9 @@ def claimed(path: Path, unsure: bool = True) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             with _GUARD:
-                if _key(path) in _HELD:  # not so in what was forked inside
+                if key[0] == os.getpid():  # what was forked inside holds nothing
                     path.unlink(missing_ok=True)
-                    _HELD.discard(_key(path))
+                    _HELD.discard(key)
                 os.close(descriptor)
 
 
@@ -106,11 +106,7 @@ _HELD: set[tuple[int, str]] = set()
 _GUARD = threading.Lock()
 
 
-def _key(path: Path) -> tuple[int, str]:
-    return os.getpid(), str(path.parent.resolve() / path.name)
-
-
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, key: tuple[int, str]) -> int | None:
     """The descriptor of a lock file that is ours now; None where somebody else has it.
 
     Raises:
@@ -121,7 +117,7 @@ def _lock(path: Path) -> int | None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with _GUARD:
-        while _key(path) not in _HELD:
+        while key not in _HELD:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +131,7 @@ def _lock(path: Path) -> int | None:
                 raise
             else:
                 if os.path.samestat(found, os.fstat(descriptor)):
-                    _HELD.add(_key(path))
+                    _HELD.add(key)
                     return descriptor
                 os.close(descriptor)  # likewise, and there is a new one already
     return None

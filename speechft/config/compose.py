@@ -264,8 +264,8 @@ def read_config(path: Any) -> dict[str, Any]:
 
     try:
         container = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        if not isinstance(container, dict):
+            raise YAMLError("no mapping")
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise SpeechFTError(f"{path} is damaged", "bring it back from a copy, or begin anew elsewhere") from error
-    if not isinstance(container, dict):
-        raise SpeechFTError(f"{path} is no configuration", "bring it back from a copy, or begin anew elsewhere")
     return {str(key): value for key, value in container.items()}

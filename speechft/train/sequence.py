@@ -36,29 +36,18 @@ def going_on(settings: Mapping[str, Any], out: str | Path | None = None) -> dict
     if not settings.get("after"):
         return dict(settings)
     before = find_run(str(settings["after"]))
+    recorded = read_config(before.config)
     if out is not None and before.folder == Path(out).expanduser().resolve():
-        recorded = read_config(before.config).get("after")
-        if not recorded:
+        if not recorded.get("after"):
             raise UsageError(f"after={settings['after']} is this run itself", "name the run to start from")
-        before = find_run(recorded)
+        before = find_run(recorded["after"])
+    elif out is None and not before.finished and Path(str(settings["after"])).name == "latest":
+        # Without `out` the latest run is this one if it is the same command's.
+        started = find_run(recorded["after"]) if recorded.get("after") else before
+        before = before if differences(recorded, _from(settings, started)) else started
     if not before.finished:
-        again = (
-            _typed_again(settings, before) if out is None and Path(str(settings["after"])).name == "latest" else None
-        )
-        if again is None:
-            raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
-        return again
+        raise SpeechFTError(f"{before.folder} is not finished", "run its train command again, then this one")
     return _from(settings, before)
-
-
-def _typed_again(settings: Mapping[str, Any], latest: Run) -> dict[str, Any] | None:
-    """`after=runs/latest` of a command whose own interrupted run is the latest one now; None if it is another's."""
-    recorded = read_config(latest.config)
-    if not recorded.get("after"):
-        return None
-    before = find_run(str(recorded["after"]))
-    again = _from(settings, before)
-    return again if before.finished and not differences(recorded, again) else None
 
 
 def _from(settings: Mapping[str, Any], before: Run) -> dict[str, Any]:

@@ -18,10 +18,8 @@ from safetensors.torch import load_file
 
 from speechft.config.compose import compose, read_config
 from speechft.errors import SpeechFTError, UsageError
-from speechft.files import claimed
 from speechft.train.finetune import finetune
 from speechft.train.metrics import read_metrics
-from speechft.train.place import place
 from speechft.upstreams.load import load_upstream
 
 
@@ -204,13 +202,6 @@ def test_without_out_the_same_command_goes_on_where_it_was_killed(finished, trai
         done.folder.parent == tmp_path and done.folder != killed and finetune(few).folder not in (done.folder, killed)
     )
     assert finetune(few, tmp_path / "mine").folder == tmp_path / "mine"
-    shutil.rmtree(done.folder / "finetuned")
-    with claimed(done.lock), place(None, compose("train", few)) as (another, held):
-        assert another != done.folder and not held
-    with place(None, compose("train", few)) as (again, held):
-        assert again == done.folder and held
-        with place(None, compose("train", few)) as (third, held):  # of two at once the second begins anew
-            assert third != again and not held
 
 
 def test_other_weights_under_the_same_path_do_not_resume_a_run(train_words, tmp_path, finished, upstream_folder):
@@ -285,7 +276,6 @@ def test_accumulation_is_the_mean_over_its_batches(train_words, tmp_path, upstre
 
 def _same_start(words, folder):
     """The parts of a run before its first step."""
-    from speechft.config.compose import compose
     from speechft.data.corpora import load_cuts
     from speechft.data.loader import Batches
     from speechft.tasks.build import build_task

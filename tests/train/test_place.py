@@ -80,7 +80,7 @@ def test_of_two_at_once_the_second_begins_anew(runs):
 def test_what_cannot_be_gone_on_with_is_passed_over(damage, runs, monkeypatch):
     run = interrupted(runs, 1)
     if damage == "unlockable":  # as where the file system has no locks, or the folder is another user's
-        monkeypatch.setattr("speechft.files._lock", lambda path: (runs / "nowhere" / "lock").read_text())
+        monkeypatch.setattr("speechft.files._lock", lambda *_: (runs / "nowhere" / "lock").read_text())
     elif damage == "unreadable":
         monkeypatch.setattr(Run, "finished", property(lambda run: (runs / "nowhere").stat()))
     elif damage == "not begun":
