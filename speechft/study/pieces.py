@@ -156,7 +156,12 @@ def _scores(plan: Plan, piece: Piece, alpha: float, model: str, corpora: Path, f
     for probe in probes:
         task, out = TASK_OF.get(probe, probe), folder / "scores" / probe
         name = f"alpha-{alpha:g}"
-        words = [*plan.probing(), *paths(corpora, probe), f"seed={piece.seed}", f"store={folder / 'store'}"]
+        words = [
+            *plan.probing(piece.upstream),
+            *paths(corpora, probe),
+            f"seed={piece.seed}",
+            f"store={folder / 'store'}",
+        ]
         with muted():
             evaluate({name: model}, [task], out=out, cfg=compose(words), progress=Progress(io.StringIO()))
         score = read_score(out / name / f"{task}.json")

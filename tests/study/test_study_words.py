@@ -10,7 +10,7 @@ from speechft.superb.settings import compose
 
 def test_longer_heads_and_another_device_change_nothing_else():
     usual, longer = Plan({}), Plan({}, device="cpu", head_steps=4)
-    first, second = compose(usual.probing()), compose(longer.probing())
+    first, second = compose(usual.probing("mine")), compose(longer.probing("mine"))
     assert (first["device"], second["device"]) == ("auto", "cpu")
     for task in ("pr", "sid", "asv"):
         ours, theirs = first["superb"][task], second["superb"][task]
@@ -19,6 +19,13 @@ def test_longer_heads_and_another_device_change_nothing_else():
     words = ["task=sid", "data=tsv", "data.table=x.tsv"]
     trained = compose_training("train", [*words, *longer.training("sid")])["trainer"]
     assert trained["device"] == "cpu" and trained["threads"] == 1
+
+
+def test_an_upstream_may_have_rates_of_its_own_for_one_probe():
+    plan = Plan({}, heads={("", "pr"): (2e-3, 5e-3), ("", "sid"): (1e-3,), ("known", "pr"): (1e-2,)})
+    known, other = (compose(plan.probing(name))["superb"] for name in ("known", "other"))
+    assert (list(known["pr"]["lr"]), list(other["pr"]["lr"])) == ([1e-2], [2e-3, 5e-3])
+    assert list(known["sid"]["lr"]) == list(other["sid"]["lr"]) == [1e-3]
 
 
 @pytest.fixture
