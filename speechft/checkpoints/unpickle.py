@@ -9,6 +9,7 @@ fairseq's choices (`fairseq/dataclass/constants.py`) are in no file: Python cann
 from __future__ import annotations
 
 import re
+import textwrap
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping
@@ -85,8 +86,9 @@ def load_untrusted(path: Path) -> Any:
                 "that could run code, so it is refused; ask for the weights as safetensors or a plain state dictionary",
             ) from error
         lines = [line.strip() for line in text.splitlines() if line.strip() and "weights_only" not in line]
-        first = lines[0][:120] if lines and not lines[0].isdigit() else f"{type(error).__name__} while reading"
-        raise unreadable(path, first) from error
+        first = lines[0].partition(". ")[0] if lines and not lines[0].isdigit() else ""
+        reason = textwrap.shorten(first, 120, placeholder=" ...") or f"{type(error).__name__} while reading"
+        raise unreadable(path, reason) from error
 
 
 def unreadable(path: Path, reason: str) -> SpeechFTError:
