@@ -115,6 +115,13 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and (path / "pretrained.json").is_file()
 
 
+def runs_in(folder: Path) -> str:
+    """Of a sweep's folder, which runs are in it: what to say instead."""
+    found = sorted((one for one in folder.glob("*") if is_run(one)), key=lambda one: (len(one.name), one.name))
+    shown = ", ".join(map(str, found[:4])) + (" ..." if len(found) > 4 else "")
+    return f"it holds runs, name one of them: {shown}" if found else ""
+
+
 def find_run(path: str | Path | None) -> Run:
     """The run at a path, or the latest one.
 
@@ -130,5 +137,5 @@ def find_run(path: str | Path | None) -> Run:
     if not is_run(folder):
         inside = folder.parent if folder.name == "finetuned" and is_run(folder.parent) else None
         hint = f"name the run: {inside}" if inside else "a run has config.yaml and pretrained.json; see speechft train"
-        raise UsageError(f"{path} is no run's folder", hint)
+        raise UsageError(f"{path} is no run's folder", runs_in(folder) or hint)
     return Run(folder)

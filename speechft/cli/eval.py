@@ -49,6 +49,7 @@ def run(words: Sequence[str]) -> int:
     overrides = check_overrides([word.removeprefix("eval.") for word in arguments.words if "=" in word])
 
     from speechft.cli.sweep import raise_failed
+    from speechft.console import say
     from speechft.runs import find_run, is_run, runs_root
     from speechft.superb.evaluate import evaluate_all, prepare
     from speechft.superb.settings import compose
@@ -72,6 +73,9 @@ def run(words: Sequence[str]) -> int:
         upstreams, folder = [str(latest.folder)], latest.superb
     elif len(upstreams) == 1 and is_run(Path(upstreams[0]).expanduser()):
         folder = find_run(upstreams[0]).superb
+    for one in upstreams:
+        if is_run(Path(one).expanduser()) and not find_run(one).merged_models():
+            say(f"{one} has no merged model: its fine-tuned one is scored as it is (speechft merge interpolates)")
     out = Path(arguments.out or settings.get("out") or folder)
     tasks = arguments.tasks.split(",") if arguments.tasks else None
     only = arguments.estimate or bool(settings.get("estimate"))

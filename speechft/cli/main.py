@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
@@ -58,7 +59,8 @@ def _command(words: Sequence[str]) -> int:
         return 0
     verb, *rest = [word for word in words if word != "--debug"] if words[0] == "--debug" else words
     if verb not in VERBS:
-        raise UsageError(f"unknown command {verb!r}", f"known: {', '.join(VERBS)}; see speechft --help")
+        meant = "".join(f"did you mean {one}? " for one in difflib.get_close_matches(verb, VERBS, 1))
+        raise UsageError(f"unknown command {verb!r}", f"{meant}known: {', '.join(VERBS)}; see speechft --help")
     calm_libraries()
     return int(import_module(VERBS[verb][0]).run(rest) or 0)
 

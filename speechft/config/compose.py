@@ -102,11 +102,21 @@ def _missing(value: Any, key: str) -> list[str]:
     return [key] if value == "???" else []
 
 
+def _folders(group: str) -> list[str]:
+    """The folders of choices in a Hydra group, such as `paper` of `experiment`."""
+    return sorted(path.name for path in (config_dir() / group).glob("*") if path.is_dir())
+
+
+_EXAMPLES = {"task.tasks": "'task.tasks={pr: {}, sid: {share: 2}}'"}
+"""Of keys without a value whose form cannot be guessed."""
+
+
 def _valueless(keys: Sequence[str]) -> UsageError:
     """All at once: of an experiment with several paths the first would not tell of the others."""
     have, them = ("has", "it") if len(keys) == 1 else ("have", "them")
     named = " and ".join(filter(None, [", ".join(keys[:-1]), keys[-1]]))
-    return UsageError(f"{named} {have} no value", f"give {them}: {' '.join(f'{key}=...' for key in keys)}")
+    forms = (_EXAMPLES.get(key, f"{key}=...") for key in keys)
+    return UsageError(f"{named} {have} no value", f"give {them}: {' '.join(forms)}")
 
 
 def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> UsageError:
@@ -119,8 +129,10 @@ def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> Usag
     if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
         group, name = found.groups()
         names = group_names(group)
-        meant = "".join(f"did you mean {one}? " for one in difflib.get_close_matches(name, names, 1))
-        return UsageError(f"unknown {group} {name!r}", f"{meant}known: {', '.join(names)}")
+        inner = [f"{folder}/{one}" for folder in _folders(group) for one in group_names(f"{group}/{folder}")]
+        meant = "".join(f"did you mean {one}? " for one in difflib.get_close_matches(name, [*names, *inner], 1))
+        more = "".join(f", {folder}/..." for folder in _folders(group))
+        return UsageError(f"unknown {group} {name!r}", f"{meant}known: {', '.join(names)}{more}")
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         known = _keys(primary)

@@ -19,8 +19,9 @@ from speechft.errors import SpeechFTError, UsageError
 if TYPE_CHECKING:
     from lhotse import CutSet
 
-LabelCheck = Callable[[Sequence[Any]], Iterable[tuple[str, str]]]
-"""Cuts -> (id, reason) of those whose label the task cannot learn; `Task.check` with its upstream."""
+LabelCheck = Callable[[Sequence[Any]], Iterable[tuple[str, ...]]]
+"""Cuts -> (id, reason) or (id, reason, what to do) of those whose label the task cannot learn; `Task.check` with its
+upstream."""
 SplitCheck = Callable[[Sequence[Any], Sequence[Any]], Iterable[tuple[str, str, str]]]
 """Cuts of train and of dev -> (id, reason, what to do) of those of dev that ask for what train never shows;
 `Task.check_splits`."""
@@ -97,8 +98,8 @@ def load_corpus(
         if check_labels is not None:
             cuts = [cut for entry in usable for cut in entry.cuts]
             owner = {cut.id: entry.id for entry in usable for cut in entry.cuts}
-            found_labels = {owner[one]: reason for one, reason in check_labels(cuts)}
-            problems += [Problem(name, one, "label", reason) for one, reason in found_labels.items()]
+            found_labels = {owner[one]: told for one, *told in check_labels(cuts)}
+            problems += [Problem(name, one, "label", *told) for one, told in found_labels.items()]
     if check_splits is not None and all(entries.values()):
         problems += _across(entries, problems, check_splits)
     if checks["duplicates"] and "train" in entries and "dev" in entries:
@@ -225,7 +226,7 @@ def _line(name: str, part: Mapping[str, Any]) -> str:
     )
     khz = [f"{int(rate) / 1000:g} kHz" + (f" ({count})" if len(rates) > 1 else "") for rate, count in rates.items()]
     text += f", {' and '.join(khz)}" if khz else ""
-    text += f", {_count(part['speakers'], 'speaker')}" if part["speakers"] else ""
+    text += f", {_count(part['speakers'], 'speaker')}" if part["speakers"] else ", speakers not known"
     if part["longer_than_a_batch"]:
         text += f"; {part['longer_than_a_batch']} longer than data.batch_seconds, each a batch of its own"
     return text

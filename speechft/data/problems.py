@@ -69,5 +69,5 @@ def refusal(problems: Sequence[Problem], listing: Path | None = None, left: bool
         return SpeechFTError(first.reason, f"{first.mend or 'mend it'}{f', or {skip}' if left else ''}")
     others = f", and {len(problems) - 1} more cannot be used ({counted(problems)})" if len(problems) > 1 else ""
     listed = f" (listed in {listing})" if listing is not None else ""
-    mend = first.mend if first.mend and len(counts) == 1 else "mend them"
+    mend = first.mend if first.mend and {one.mend for one in problems} == {first.mend} else "mend them"
     return SpeechFTError(f"{first.reason}{others}", f"{mend}{listed}{f', or {skip}' if left else ''}")

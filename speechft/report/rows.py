@@ -218,9 +218,10 @@ def _grouped(entries: Iterable[Entry], lineages: Lineages) -> list[Row]:
     rows = []
     for members in groups.values():
         clusters = _of_one_recipe(members)
-        for cluster in clusters:
-            row = Row(_row_name(cluster, lineages), cluster, cluster[0].weights in lineages.pretrained)
-            if len(clusters) > 1:
+        names = [_row_name(cluster, lineages) for cluster in clusters]
+        for name, cluster in zip(names, clusters, strict=True):
+            row = Row(name, cluster, cluster[0].weights in lineages.pretrained)
+            if names.count(name) > 1:
                 row.name += f" [{cluster[0].folder.parent.name}]"
             row.scores = _by_column(cluster)
             rows.append(row)

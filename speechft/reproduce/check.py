@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,9 @@ def _weights(found: Survey, left: Sequence[Stage], request: Request) -> None:
         if source is None and settings["source"] is None:
             found.problems.append(f"upstream.{name} is not set (no hub has its checkpoint)")
         elif source is None:
-            if not _fetched(str(settings["source"])):
+            if not _fetched(str(settings["source"])) and _offline():
+                found.problems.append(f"{settings['source']} was not fetched before, and HF_HUB_OFFLINE is set")
+            elif not _fetched(str(settings["source"])):
                 found.notes.append(f"{settings['source']} will be fetched from the Hugging Face hub")
         elif not Path(source).exists():
             found.problems.append(f"upstream.{name}={source} does not exist")
@@ -142,6 +145,11 @@ def _weights(found: Survey, left: Sequence[Stage], request: Request) -> None:
                 f"upstream.{name}={source}: its preprocessor_config.json has do_normalize {str(said).lower()}, and "
                 f"{name} is trained with {str(settings['normalize']).lower()}: change the file"
             )
+
+
+def _offline() -> bool:
+    """Whether the user has switched the hub off (huggingface_hub/constants.py has these values)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _normalizes(source: Path) -> bool | None:

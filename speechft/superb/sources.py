@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.config.locate import group_names
 from speechft.errors import SpeechFTError
 from speechft.files import sha256_json
-from speechft.runs import Run
+from speechft.runs import Run, find_run, runs_in, runs_root
 
 if TYPE_CHECKING:
     from speechft.upstreams.base import Upstream
@@ -25,6 +25,8 @@ def expand(source: Any) -> list[Any]:
     if not isinstance(source, (str, Path)):
         return [source]
     folder = Path(source).expanduser()
+    if not folder.exists() and folder.absolute() == runs_root() / "latest":
+        find_run(None)  # which says that there is none
     if not folder.is_dir() or (folder / "config.json").is_file():
         return [str(source)]
     merged = Run(folder.resolve()).merged_models()
@@ -33,7 +35,8 @@ def expand(source: Any) -> list[Any]:
     if (folder / "finetuned" / "config.json").is_file():
         return [str(folder / "finetuned")]
     raise SpeechFTError(
-        f"{folder} holds no model (no config.json, merged/ or finetuned/)", "give a model's folder or a run"
+        f"{folder} holds no model (no config.json, merged/ or finetuned/)",
+        runs_in(folder) or "give a model's folder or a run",
     )
 
 

@@ -65,21 +65,22 @@ class Task(nn.Module, ABC):
         on with it. Here: nothing."""
         del folder
 
-    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
-        """Cuts whose labels are missing or cannot be learnt: their ids, and why. Nothing is prepared yet.
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, ...]]:
+        """Cuts whose labels are missing or cannot be learnt: their ids, why, and, where it is known, what to do.
+        Nothing is prepared yet.
 
         Here: those for which the task's `label(cut)`, if it has one, raises.
         """
         del upstream
         label = getattr(self, "label", None)
-        found: list[tuple[str, str]] = []
+        found: list[tuple[str, ...]] = []
         if label is None:
             return found
         for cut in cuts:
             try:
                 label(cut)
             except SpeechFTError as error:
-                found.append((cut.id, error.what))
+                found.append((cut.id, error.what, error.mend))
         return found
 
     def check_splits(self, train: Sequence[Any], dev: Sequence[Any]) -> list[tuple[str, str, str]]:
@@ -152,6 +153,7 @@ def label_of(cut: Any, field: str) -> str:
     if field == "text" and value is not None:
         raise SpeechFTError(f"utterance {cut.id} has an empty transcript", "mend it, or leave the utterance out")
     name = "transcript" if field == "text" else field
-    raise SpeechFTError(
-        f"utterance {cut.id} has no {name}", f"choose a corpus with that label, or a table with a column {field}"
-    )
+    others = sorted(key for key, one in (supervision.custom or {}).items() if isinstance(one, str))
+    named = f" (if it is one of {', '.join(others)}: 'data.rename={{{others[0]}: {field}}}')" if others else ""
+    mend = f"choose a corpus with that label, or a table with a column {field}{named}"
+    raise SpeechFTError(f"utterance {cut.id} has no {name}", mend)

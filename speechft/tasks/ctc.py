@@ -76,14 +76,14 @@ class CtcTask(Task):
     def keep(self, folder: Path) -> None:
         write_json(folder / "units.json", self.settings())
 
-    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, ...]]:
         """Besides missing labels: words that the lexicon lacks, and more units than CTC can align with the frames."""
-        found = []
+        found: list[tuple[str, ...]] = []
         for cut in cuts:
             try:
                 needed, frames = self._needed(upstream, cut)
             except SpeechFTError as error:
-                found.append((cut.id, error.what))
+                found.append((cut.id, error.what, error.mend))
             except KeyError as error:
                 found.append((cut.id, f"utterance {cut.id} has the word {error}, which the lexicon lacks"))
             else:

@@ -70,7 +70,7 @@ class Joint(Task):
         for name in self.tasks:
             self._task(name).keep(folder / name)
 
-    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, str]]:
+    def check(self, upstream: Upstream, cuts: Iterable[Any]) -> list[tuple[str, ...]]:
         together = list(cuts)
         return [
             problem

@@ -194,7 +194,7 @@ class Training:
                     figures_kept = {"seconds": seconds, "moved": moved, **guard.state()}
                     self._save(done, learner, average, optimizer, selection, figures_kept)
                 if asked and not ends:
-                    where = f"run the same command with --out {self.run.folder} to go on from there"
+                    where = f"the same command goes on from there, in {self.run.folder}"
                     raise Interrupted(f"interrupted after step {done}", where)
 
         if self._frozen_hash() != frozen_hash:

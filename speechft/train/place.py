@@ -36,6 +36,10 @@ def place(out: str | Path | None, settings: Mapping[str, Any]) -> Iterator[tuple
                     say(f"{folder} was interrupted, with this configuration; --out DIR would begin another run")
                     yield folder, True
                     return
+    for folder in [] if out else dated_folders(name):
+        if _finished(Run(folder), settings):
+            say(f"{folder} is finished, with this configuration; it is trained again (--out {folder} would leave it)")
+            break
     yield choose_folder(str(out) if out else None, name), False
 
 
@@ -55,6 +59,13 @@ def owned(run: Run, held: bool) -> Iterator[None]:
             mend = "wait for it, or choose another --out"
             raise SpeechFTError(f"{run.folder} is being trained by another process", mend)
         yield
+
+
+def _finished(run: Run, settings: Mapping[str, Any]) -> bool:
+    try:
+        return run.finished and not differences(read_config(run.config), settings)
+    except (OSError, SpeechFTError):
+        return False
 
 
 def _interrupted(run: Run, settings: Mapping[str, Any]) -> bool:

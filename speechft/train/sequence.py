@@ -153,7 +153,7 @@ def _in_turn(settings: Mapping[str, Any], run: Run, parts: Mapping[str, Part]) -
         try:
             stage = finetune(stage_of(settings, part, before), folder, latest=False)
         except Interrupted as error:
-            where = f"run the same command with --out {run.folder} to go on from there"
+            where = f"the same command goes on from there, in {run.folder}"
             raise Interrupted(f"{error.what} of {number}-{part.name}", where) from error
         before = str(stage.folder)
         stages.append((part.name, stage))

@@ -48,7 +48,7 @@ def failed(done, code, *parts):
 
 
 def test_wrong_words(cli, tmp_path):
-    failed(cli("trian", cwd=tmp_path), 2, "unknown command 'trian'", "known: train")
+    failed(cli("trian", cwd=tmp_path), 2, "unknown command 'trian'", "did you mean train? known: train")
     failed(cli("train", "--ouut", "x", cwd=tmp_path), 2, "--ouut")
     failed(inside("train", "steps", cwd=tmp_path), 2, "'steps' is no override")
     failed(inside("train", "trainer.stepss=1", cwd=tmp_path), 2, "did you mean trainer.steps")
@@ -64,6 +64,11 @@ def test_wrong_words(cli, tmp_path):
 def test_nothing_to_work_on(cli, tmp_path):
     failed(cli("merge", cwd=tmp_path), 2, "there is no latest run", "speechft train")
     failed(inside("eval", "superb", cwd=tmp_path), 2, "there is no latest run")
+    failed(
+        inside("eval", "superb", "runs/latest", "hubert_nano", "--tasks", "sid", cwd=tmp_path),
+        2,
+        "there is no latest run",
+    )
     failed(inside("merge", tmp_path, cwd=tmp_path), 2, "is no run's folder")
     failed(
         inside("train", "data=librispeech", "data.root=/nowhere", "task=asr", cwd=tmp_path),
@@ -179,6 +184,16 @@ def test_a_run_elsewhere_is_trained_where_runs_cannot_be_made(tmp_path, monkeypa
     runs.set_latest(tmp_path / "mine")
     told = capsys.readouterr().err
     assert f"{tmp_path}/runs/latest does not point to {tmp_path}/mine" in told and "name the run" in told
+
+
+def test_a_sweep_is_no_run_and_names_its_runs(tmp_path):
+    for number in (0, 2, 10):
+        (tmp_path / "sweep" / str(number)).mkdir(parents=True)
+        for name in ("config.yaml", "pretrained.json"):
+            (tmp_path / "sweep" / str(number) / name).write_text("{}")
+    named = "it holds runs, name one of them: " + ", ".join(f"{tmp_path}/sweep/{number}" for number in (0, 2, 10))
+    failed(inside("merge", tmp_path / "sweep", cwd=tmp_path), 2, "is no run's folder", named)
+    failed(inside("eval", "superb", tmp_path / "sweep", "--tasks", "sid", cwd=tmp_path), 1, "holds no model", named)
 
 
 def test_debug_shows_where(tmp_path):

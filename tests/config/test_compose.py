@@ -160,6 +160,17 @@ def test_names_come_before_folders_of_that_name(tmp_path, monkeypatch):
     assert compose("train", ["upstream=hubert_base"])["upstream"]["source"] == "facebook/hubert-base-ls960"
     with pytest.raises(UsageError, match=r"unknown upstream 'hubert_bass'; did you mean hubert_base\? known: "):
         compose("train", ["upstream=hubert_bass"])
+    with pytest.raises(
+        UsageError, match=r"unknown experiment 'paper/asrr'; did you mean paper/asr\? .*, paper/\.\.\.$"
+    ):
+        compose("train", ["experiment=paper/asrr"])
+    with pytest.raises(UsageError, match=r"^task\.tasks has no value; give it: 'task\.tasks=\{pr: ") as error:
+        compose("train", ["task=joint", "experiment=smoke"])
+    example = str(error.value.mend).partition("'")[2].rstrip("'")
+    assert compose("train", ["task=joint", "data=synthetic", example])["task"]["tasks"] == {
+        "pr": {},
+        "sid": {"share": 2},
+    }
 
 
 def test_a_kept_cnn_is_a_difference_and_its_budget_none():

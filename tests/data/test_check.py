@@ -26,7 +26,8 @@ from speechft.upstreams.load import load_upstream
 
 
 def _table(path, rows):
-    names = ["id", "path", "text", "speaker", "start", "end"]
+    known = ("id", "path", "text", "sentence", "speaker", "start", "end")
+    names = [name for name in known if any(name in row for row in rows)]
     lines = ["\t".join(names)] + ["\t".join(str(row.get(name, "")) for name in names) for row in rows]
     path.write_text("\n".join(lines) + "\n")
     return [{"kind": "tsv", "path": str(path)}]
@@ -225,8 +226,25 @@ def test_missing_labels_and_words_outside_the_lexicon(corpus, upstream_folder, l
     found, loaded = _found(data, check_labels=lambda cuts: task.check(upstream, cuts))
     assert found == {("train", "u0"): "label"} and "'ELEPHANT', which the lexicon lacks" in loaded.problems[0].reason
     task = build_task({"kind": "ctc", "units": "phones"})
-    with pytest.raises(SpeechFTError, match="utterance u0 has no phones, and 9 more"):
+    with pytest.raises(SpeechFTError, match="utterance u0 has no phones, and 9 more") as error:
         _found(data, check_labels=lambda cuts: task.check(upstream, cuts))
+    assert "a column named phones" in str(error.value.mend)
+
+
+def test_a_transcript_by_another_name_and_no_speakers(corpus, upstream_folder):
+    for part in (corpus["train"], corpus["dev"]):
+        for row in part:
+            row["sentence"] = row.pop("text")
+            row.pop("speaker", None)
+    upstream, task = load_upstream(upstream_folder), build_task({"kind": "ctc", "units": "characters"})
+    data = _data(corpus)
+    with pytest.raises(SpeechFTError, match="utterance u0 has no transcript, and 9 more") as error:
+        _found(data, check_labels=lambda cuts: task.check(upstream, cuts))
+    assert "'data.rename={sentence: text}'" in str(error.value.mend)
+    for source in data["train"] + data["dev"]:
+        source["rename"] = {"sentence": "text"}
+    _, loaded = _found(data, check_labels=lambda cuts: task.check(upstream, cuts))
+    assert not loaded.problems and all(line.endswith("speakers not known") for line in loaded.lines())
 
 
 # the command

@@ -76,7 +76,8 @@ def test_what_is_not_known_is_not_counted_as_nothing(words, capsys):
     }  # fmt: skip
 
 
-def test_everything_that_is_missing_is_named(corpora, capsys, tmp_path):
+def test_everything_that_is_missing_is_named(corpora, capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "vox").mkdir()
     given = [f"data.librispeech={corpora['librispeech']}", f"data.voxceleb1={tmp_path}/vox", "data.iemocap=/nowhere",
              "upstream.wav2vec2_base=/no/file.pt"]  # fmt: skip
@@ -90,6 +91,10 @@ def test_everything_that_is_missing_is_named(corpora, capsys, tmp_path):
                    "sid: "):  # fmt: skip
         assert phrase in text, phrase
     assert "facebook/hubert-base-ls960 will be fetched" in " ".join(found["notes"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline = told(capsys, "--dry-run", *arguments)[1]
+    assert "facebook/hubert-base-ls960 was not fetched before, and HF_HUB_OFFLINE is set" in offline["problems"]
+    assert "will be fetched" not in " ".join(offline["notes"])
     assert [line.partition(" in ")[0] for line in found["disk"]] == [  # not 0.0 GB
         "runs and merged models: not known", "features: not known",
     ]  # fmt: skip

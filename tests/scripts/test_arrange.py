@@ -117,14 +117,14 @@ def test_trials_have_the_label_of_their_speakers(tmp_path):
     assert not (tmp_path / "out" / "librispeech_words").exists()  # the table has no words
 
 
-def test_a_table_of_paths_speakers_and_texts_is_enough(table, tmp_path):
+def test_a_table_of_paths_speakers_and_texts_is_enough(table, tmp_path, capsys):
     lines = [line.split("\t") for line in table.read_text().splitlines()]
     keep = [lines[0].index(name) for name in ("path", "speaker", "text")]
     bare = table.with_name("bare.tsv")
     bare.write_text("".join("\t".join(line[place] for place in keep) + "\n" for line in lines))
     split = _arrange(bare, tmp_path / "out")
     assert sorted(part for part, _ in split) == [1] * 15 + [2] * 5 + [3] * 5
-    assert not (tmp_path / "out" / "lexicon.txt").exists()
+    assert not (tmp_path / "out" / "lexicon.txt").exists() and "no column phones" in capsys.readouterr().out
     texts = (tmp_path / "out" / "librispeech").rglob("*.trans.txt")
     assert {line.split(" ", 1)[1] for path in texts for line in path.read_text().splitlines()} == {"AB"}
 

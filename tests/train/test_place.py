@@ -47,6 +47,20 @@ def test_the_newest_of_the_same_configuration(runs, capsys):
     assert new.name.startswith("mine-2") and not new.exists() and not held
 
 
+def test_a_finished_run_of_the_same_configuration_is_named_and_left(runs, capsys):
+    run = interrupted(runs, 1)
+    run.finetuned.mkdir()
+    (run.finetuned / "model.safetensors").touch()
+    new, held = chosen()
+    assert (
+        new != run.folder
+        and not held
+        and f"{run.folder} is finished, with this configuration" in capsys.readouterr().err
+    )
+    chosen({**SETTINGS, "seed": 1})
+    assert not capsys.readouterr().err
+
+
 def test_only_the_lock_of_the_same_configuration_is_asked_for(runs, monkeypatch):
     """Many runs that are typed again at once, each with its own seed, must not take each other's for being trained."""
     folders = [interrupted(runs, seed, seed=seed).folder for seed in (1, 2, 3)]

@@ -195,7 +195,7 @@ def test_an_interruption_names_the_folder_of_the_whole(words, tmp_path, monkeypa
     monkeypatch.setattr(loop.StopSignal, "asked", property(lambda self: True, lambda self, value: None), raising=False)
     more = ["task=sequential", "task.tasks={one: {task: asr, head: linear}}", "trainer.steps=3"]
     with pytest.raises(
-        Interrupted, match=rf"after step 1 of 1-one; run the same command with --out {tmp_path}/chain to"
+        Interrupted, match=rf"after step 1 of 1-one; the same command goes on from there, in {tmp_path}/chain$"
     ):
         finetune([*words, *more], tmp_path / "chain")
 
