@@ -121,7 +121,7 @@ def test_a_scheduler_that_asks_every_process_gets_a_checkpoint(train_words, tmp_
     said = (tmp_path / "said").read_text()
     assert "Interrupted" in said, said
     (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert f"Interrupted: interrupted after step {folder.name.removeprefix('step-')}; run the same" in said
+    assert f"Interrupted: interrupted after step {folder.name.removeprefix('step-')}; the same command goes on" in said
 
 
 @pytest.mark.slow
