@@ -35,7 +35,7 @@ def write_page(page: Path, results: Path, drawings: Path | None = None) -> None:
             text = before + _mark(name, make(study)) + rest.partition("<!-- end -->")[2]
     write_text(page, text)
     for scenario in ("pr", "sid"):
-        for upstream in study.upstreams(scenario):
+        for upstream in _pictured(study, scenario):
             pictures.curves(study, upstream, scenario, drawings / f"{scenario}-{upstream}-alpha.svg")
             pictures.features(study, upstream, scenario, drawings / f"{scenario}-{upstream}-drift.svg")
     say(f"{page}: {sum(map(len, study.models.values()))} models")
@@ -82,6 +82,8 @@ def _cell(scores: Mapping[int, Scores]) -> str:
 def _change(found: Difference | None) -> str:
     if found is None:
         return ""
+    if len(found.by_seed) == 1:
+        return f" ({found.mean:+.1f}: one seed)"
     interval = "no interval" if math.isnan(found.p) else f"{found.low:+.1f} to {found.high:+.1f}"
     return f" ({found.mean:+.1f}: {interval})"
 
@@ -105,13 +107,14 @@ def claims(study: Study) -> str:
                 for row in (CLAIMED, ("regular", 1.0)):
                     found = study.against(upstream, scenario, row, probe)
                     cells.append(_change(found).strip(" ()") if found else "–")
-                    tested = found is not None and not math.isnan(found.p)
-                    places.append(len(tests) if tested else None)  # what is not measured yet is no test
+                    # What is not measured yet is no test, nor is one seed: its draws are of speakers alone.
+                    tested = found is not None and not math.isnan(found.p) and len(found.by_seed) > 1
+                    places.append(len(tests) if tested else None)
                     tests += [found.p] if found is not None and tested else []
                 gain = study.against(upstream, scenario, ("stable", 1.0), scenario)
                 merged = study.against(upstream, scenario, CLAIMED, scenario)
                 cells.append(_change(gain).strip(" ()") if gain else "–")
-                kept = merged.mean / gain.mean if gain and merged and gain.low > 0 else None
+                kept = merged.mean / gain.mean if gain and merged and gain.low > 0 and len(gain.by_seed) > 1 else None
                 cells.append("–" if kept is None else f"{100 * kept:.0f} %")
                 rows.append((cells, places))
     corrected = holm(tests)
@@ -161,10 +164,15 @@ def rates(study: Study) -> str:
 def drawn(study: Study, scenario: str) -> str:
     """The pictures of a scenario, as Markdown."""
     lines = []
-    for upstream in study.upstreams(scenario):
+    for upstream in _pictured(study, scenario):
         lines.append(f"![{upstream}: scores against α](study/{scenario}-{upstream}-alpha.svg)")
         lines.append(f"![{upstream}: features against weights](study/{scenario}-{upstream}-drift.svg)")
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def _pictured(study: Study, scenario: str) -> list[str]:
+    """The upstreams of whose fine-tuning there is something to draw: Speech-FT's model, at least."""
+    return [one for one in study.upstreams(scenario) if study.scores(one, scenario, *CLAIMED, scenario)]
 
 
 PLACES: Mapping[str, Callable[[Study], str]] = {

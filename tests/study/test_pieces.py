@@ -1,6 +1,7 @@
 """A small study from end to end: fine-tuning, merging, probes, the result, the page."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -101,6 +102,20 @@ def test_what_is_not_measured_yet_is_no_test(studied):
     assert [row[1] for row in rows] == ["small, sid", "small, digits", "small, asv"]
     assert [row[4:6] for row in rows] == [["–", "–"]] * 3
     assert [row[3] for row in rows] == [f"{p:.3f}" for p in holm([one.p for one in found])]
+
+
+def test_one_seed_is_no_test_and_half_a_study_has_a_page(studied, tmp_path):
+    root, _ = studied
+    for name in ("small-pretrained-0", "small-pretrained-1", "small-pr-l2-0"):
+        shutil.copy(root / "docs" / "study" / "results" / f"{name}.json", tmp_path)
+    write_page(tmp_path / "study.md", tmp_path, tmp_path)  # no Speech-FT yet: nothing to draw
+    assert "| l2, α = 1 |" in (tmp_path / "study.md").read_text() and not list(tmp_path.glob("*.svg"))
+    shutil.copy(root / "docs" / "study" / "results" / "small-pr-stable-0.json", tmp_path)
+    write_page(tmp_path / "study.md", tmp_path, tmp_path)
+    rows = [line.split(" | ") for line in claims(Study.read(tmp_path)).splitlines()[2:]]
+    assert len(rows) == 3 and all(row[2].endswith(": one seed") and row[3] == row[5] == "–" for row in rows)
+    assert all(row[7] == "– |" for row in rows)
+    assert len(list(tmp_path.glob("*.svg"))) == 2
 
 
 def test_rates_that_won_are_counted(studied):
