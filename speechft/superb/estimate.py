@@ -223,12 +223,16 @@ def lines(parts: Sequence[Part], settings: Settings) -> list[str]:
     hours = sum(part.encode_seconds + part.heard_seconds for part in parts) / 3600
     _, free = room(settings.store, settings.budget_gb)
     known = sum((part.feature_seconds or 0) + (part.head_seconds or 0) for part in parts)
-    unknown = any(not part.finished and (part.feature_seconds is None or part.head_seconds is None) for part in parts)
+    left = [part for part in parts if not part.finished]
+    unheard, untimed = (
+        any(getattr(part, name) is None for part in left) for name in ("feature_seconds", "head_seconds")
+    )
     total = f"in all: {hours:.1f} h of audio through upstreams, {_gb(write)} to write, {_gb(free)} free in the store"
     if write > free:
         total += " (TOO LITTLE for all of it: free some, or move it with store=DIR)"
     if known:
-        total += f", about {duration(known)}" + (" and what could not be measured" if unknown else "")
+        total += f", about {duration(known)}" + (" and what could not be measured" if unheard else "")
+        total += " and the training of heads that were not timed, such as short ones" if untimed and not unheard else ""
     where = f"{settings.device}" if len(settings.devices) == 1 else ", ".join(settings.devices)
     measured = f"(speeds from a few seconds of noise on {where}; the machine's other work and slow disks add to it)"
     return [*told, f"{total} {measured}" if known else total]
