@@ -74,7 +74,8 @@ def run(words: Sequence[str]) -> int:
     elif len(upstreams) == 1 and is_run(Path(upstreams[0]).expanduser()):
         folder = find_run(upstreams[0]).superb
     for one in upstreams:
-        if is_run(Path(one).expanduser()) and not find_run(one).merged_models():
+        run = find_run(one) if is_run(Path(one).expanduser()) else None
+        if run is not None and run.finished and not run.merged_models():
             say(f"{one} has no merged model: its fine-tuned one is scored as it is (speechft merge interpolates)")
     out = Path(arguments.out or settings.get("out") or folder)
     tasks = arguments.tasks.split(",") if arguments.tasks else None

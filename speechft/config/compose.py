@@ -129,9 +129,10 @@ def _explained(primary: str, error: Exception, overrides: Sequence[str]) -> Usag
     if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
         group, name = found.groups()
         names = group_names(group)
-        inner = [f"{folder}/{one}" for folder in _folders(group) for one in group_names(f"{group}/{folder}")]
+        folders = _folders(group)
+        inner = [f"{folder}/{one}" for folder in folders for one in group_names(f"{group}/{folder}")]
         meant = "".join(f"did you mean {one}? " for one in difflib.get_close_matches(name, [*names, *inner], 1))
-        more = "".join(f", {folder}/..." for folder in _folders(group))
+        more = "".join(f", {folder}/..." for folder in folders)
         return UsageError(f"unknown {group} {name!r}", f"{meant}known: {', '.join(names)}{more}")
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)

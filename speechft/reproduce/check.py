@@ -134,9 +134,11 @@ def _weights(found: Survey, left: Sequence[Stage], request: Request) -> None:
         if source is None and settings["source"] is None:
             found.problems.append(f"upstream.{name} is not set (no hub has its checkpoint)")
         elif source is None:
-            if not _fetched(str(settings["source"])) and _offline():
+            if _fetched(str(settings["source"])):
+                continue
+            if _offline():
                 found.problems.append(f"{settings['source']} was not fetched before, and HF_HUB_OFFLINE is set")
-            elif not _fetched(str(settings["source"])):
+            else:
                 found.notes.append(f"{settings['source']} will be fetched from the Hugging Face hub")
         elif not Path(source).exists():
             found.problems.append(f"upstream.{name}={source} does not exist")

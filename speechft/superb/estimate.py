@@ -224,15 +224,15 @@ def lines(parts: Sequence[Part], settings: Settings) -> list[str]:
     _, free = room(settings.store, settings.budget_gb)
     known = sum((part.feature_seconds or 0) + (part.head_seconds or 0) for part in parts)
     left = [part for part in parts if not part.finished]
-    unheard, untimed = (
-        any(getattr(part, name) is None for part in left) for name in ("feature_seconds", "head_seconds")
-    )
+    untimed = [part for part in left if part.head_seconds is None]
+    heads = [part for part in untimed if "steps" in settings.superb[part.task]]  # QbE trains none
+    unmeasured = len(heads) < len(untimed) or any(part.feature_seconds is None for part in left)
     total = f"in all: {hours:.1f} h of audio through upstreams, {_gb(write)} to write, {_gb(free)} free in the store"
     if write > free:
         total += " (TOO LITTLE for all of it: free some, or move it with store=DIR)"
     if known:
-        total += f", about {duration(known)}" + (" and what could not be measured" if unheard else "")
-        total += " and the training of heads that were not timed, such as short ones" if untimed and not unheard else ""
+        total += f", about {duration(known)}" + (" and what could not be measured" if unmeasured else "")
+        total += " and the training of heads that were not timed, such as short ones" if heads else ""
     where = f"{settings.device}" if len(settings.devices) == 1 else ", ".join(settings.devices)
     measured = f"(speeds from a few seconds of noise on {where}; the machine's other work and slow disks add to it)"
     return [*told, f"{total} {measured}" if known else total]
