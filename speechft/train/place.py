@@ -37,7 +37,7 @@ def place(out: str | Path | None, settings: Mapping[str, Any]) -> Iterator[tuple
                     yield folder, True
                     return
     # Of finished runs, which may be hundreds, the newest alone: a configuration takes 25 ms to read.
-    last = None if out else next((run for run in map(Run, dated_folders(name)) if run.finished), None)
+    last = None if out else next((run for run in map(Run, dated_folders(name)) if _finished(run)), None)
     if last is not None and _same(last.config, settings):
         again = f"it is trained again (--out {last.folder} would leave it)"
         say(f"{last.folder} is finished, with this configuration; {again}")
@@ -60,6 +60,13 @@ def owned(run: Run, held: bool) -> Iterator[None]:
             mend = "wait for it, or choose another --out"
             raise SpeechFTError(f"{run.folder} is being trained by another process", mend)
         yield
+
+
+def _finished(run: Run) -> bool:
+    try:
+        return run.finished
+    except OSError:  # another user's
+        return False
 
 
 def _same(config: Path, settings: Mapping[str, Any]) -> bool:
